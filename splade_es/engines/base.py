@@ -1,0 +1,85 @@
+"""The seam between the toolkit and a search engine.
+
+An engine takes Clauses, never query DSL, and spells them in its own language. Its foreign
+exceptions become `splade_es.errors` in one place of its file; nothing else leaks out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from splade_es.records import Action, Clause, Hit, IndexMeta, IndexStats, ItemResult, ScoredId
+
+#: The field that holds the SPLADE features; its companions are `splade_id`, `splade_top`, ...
+FIELD = "splade"
+#: Results a single search may ask for: `index.max_result_window` of both servers.
+MAX_K = 10_000
+#: `index.query.bool.max_clause_count` of OpenSearch is 1,024; some room is left for filters.
+MAX_CLAUSES = 1_000
+#: Bytes of a document id, as both servers count them (UTF-8).
+MAX_ID_BYTES = 512
+
+FieldType = Literal["rank_features", "sparse_vector"]
+
+
+class Engine(Protocol):
+    """What every engine offers. All methods raise `splade_es.errors.EngineError` and below.
+
+    Every index method but `create` raises IndexMissing for an unknown index.
+    """
+
+    name: str  # "local", "opensearch" or "elasticsearch"
+    version: str
+    where: str  # URL without credentials, or a directory
+
+    def create(self, index: str, meta: IndexMeta, field_type: FieldType | None = None) -> None:
+        """Make an empty index. Raises EngineError if it exists or its name is not allowed."""
+
+    def exists(self, index: str) -> bool:
+        """Whether there is such an index."""
+
+    def meta(self, index: str) -> IndexMeta:
+        """What `create` was given. Raises IndexMismatch if splade-es did not make this index."""
+
+    def bulk(self, index: str, actions: Sequence[Action]) -> list[ItemResult]:
+        """Send one request; one result for each action, in order.
+
+        When this returns, every item with status 200 or 201 survives the death of this process.
+        Raises Unavailable if the request as a whole may pass later (nothing, or an unknown part
+        of it, was applied; sending it again is safe), and RequestTooLarge.
+        """
+
+    def refresh(self, index: str) -> None:
+        """Make everything acknowledged visible to searches."""
+
+    def count(self, index: str) -> int:
+        """Visible documents."""
+
+    def search(self, index: str, clauses: Sequence[Clause], k: int) -> list[Hit]:
+        """The k best documents by the sum of boost x stored integer, with their source fields."""
+
+    def search_many(
+        self, index: str, queries: Sequence[Sequence[Clause]], k: int
+    ) -> list[list[ScoredId]]:
+        """`search` for many queries at once, ids and scores only. A query without clauses has
+        no results."""
+
+    def match(self, index: str, texts: Sequence[str], k: int) -> list[list[ScoredId]]:
+        """BM25 over title and text of the same documents: the baseline."""
+
+    def explain(self, index: str, clauses: Sequence[Clause], id: str) -> dict[str, float]:
+        """What each feature adds to the score of one document. {} if it does not match.
+        Raises QueryError if there is no such document."""
+
+    def stats(self, index: str) -> IndexStats:
+        """Documents, bytes on disk, field type."""
+
+    def indices(self) -> list[str]:
+        """Names of the indices that splade-es made, sorted."""
+
+    def delete(self, index: str) -> None:
+        """Remove the index and all its documents."""
+
+    def close(self) -> None:
+        """Let go of connections, locks and files. Safe to call twice."""

@@ -1,0 +1,140 @@
+"""The records that flow through the toolkit, one for each stage of the walk.
+
+    line -> Document -> SparseRow -> Features -> Action -> ItemResult
+    text -> Query    -> SparseRow -> [Clause] -> [Hit]  -> Run
+
+Nothing here imports another module of the package, so everything may import this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:  # numpy costs a tenth of a second that `splade-es --help` need not pay
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: Feature name -> integer weight, as stored in an index.
+Features: TypeAlias = dict[str, int]
+#: Query id -> document id -> score.
+Run: TypeAlias = dict[str, dict[str, float]]
+#: Query id -> document id -> grade of relevance (0 = judged, not relevant).
+Qrels: TypeAlias = dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document of a corpus; `fields` are further source fields, `place` is "corpus.jsonl:7"."""
+
+    id: str
+    text: str
+    title: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    place: str = ""
+
+    @property
+    def body(self) -> str:
+        """What is encoded and what BM25 sees: title and text, joined as BEIR does."""
+        return f"{self.title} {self.text}" if self.title else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An input line that cannot become a document, with the reason and the line itself."""
+
+    place: str
+    reason: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One query of a test collection."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SparseRow:
+    """The non-zero part of one SPLADE vector, by ascending vocabulary id.
+
+    ids: int32 [n]; weights: float32 [n], all finite and > 0.
+    sources: int32 [n], the character offset pairs' index of the input token whose logit won the
+    max (None unless asked for).
+    """
+
+    ids: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    sources: NDArray[np.int32] | None = None
+
+
+class Clause(NamedTuple):
+    """One weighted term of a rewritten query: stored integer x boost adds to the score."""
+
+    feature: str
+    boost: float
+
+
+class Hit(NamedTuple):
+    """One search result. `source` holds the stored fields, without the vector."""
+
+    id: str
+    score: float
+    source: Mapping[str, Any]
+
+
+class ScoredId(NamedTuple):
+    """One search result of a batch, where only the id and the score are fetched."""
+
+    id: str
+    score: float
+
+
+class Action(NamedTuple):
+    """One item of a bulk request: index `source` under `id`, or delete `id` if source is None."""
+
+    id: str
+    source: dict[str, Any] | None
+
+
+class ItemResult(NamedTuple):
+    """What became of one Action, in the terms of the bulk API's per-item status.
+
+    status: 200 replaced or deleted, 201 created, 404 nothing to delete, else an HTTP error status.
+    """
+
+    status: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexMeta:
+    """What an index must remember so that a query fits it; kept in the mapping's `_meta`.
+
+    toolkit: version that made the index; model: directory or hub name; fingerprint: SHA-256 of
+    its weights; vocabulary: SHA-256 of its tokens in id order; codec: version of the feature
+    name escape; scale: stored integer = round(weight x scale); max_length: tokens of a document.
+    """
+
+    toolkit: str
+    model: str
+    fingerprint: str
+    vocabulary: str
+    codec: int
+    scale: float
+    max_length: int
+    pooling: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class IndexStats(NamedTuple):
+    """Size of an index. bytes: on disk, primaries only."""
+
+    documents: int
+    bytes: int
+    field_type: str
