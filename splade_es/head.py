@@ -1,0 +1,143 @@
+"""The SPLADE head: hidden states in, one weight per vocabulary entry out.
+
+    max:  w[b, v] = log1p(relu(max over l of (H[b, l] . W[v] + bias[v])))      (SPLADE v2, 2109.10086)
+    sum:  w[b, v] = sum over l of log1p(relu(H[b, l] . W[v] + bias[v]))        (SPLADE, 2107.05720)
+
+over the unmasked positions l. The plain way builds the B x L x V logits, several times over. Here
+they never exist: log1p and relu are monotone, so the max comes first; it is taken tile by tile, for
+a slice of the vocabulary at a time; padding is dropped, not computed; and the gradient of a max
+reaches one position only, so backward touches the winning token of each active entry and nothing
+else.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Pooling = Literal["max", "sum"]
+
+# Columns of the vocabulary computed at once. On a CPU a tile of logits should stay in the cache
+# until it is reduced; on a GPU few large products are better, bounded to 2^26 logits.
+_CPU_TILE = 512
+_GPU_TILE_ELEMENTS = 2**26
+
+
+def splade_head(
+    hidden: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, pooling: Pooling = "max"
+) -> Tensor:
+    """SPLADE weights of a batch, differentiable in hidden, weight and bias.
+
+    hidden: [B, L, d] in the dtype to compute in; mask: [B, L], non-zero where a token counts;
+    weight: [V, d] and bias: [V], the decoder. Returns float32 [B, V], all >= 0. A row without any
+    token is all zeros.
+    """
+    tokens = hidden[mask.bool()]  # [T, d], rows of the batch one after the other, no padding
+    lengths = mask.bool().sum(dim=1).tolist()
+    if pooling == "sum":
+        return _SumOfActivations.apply(tokens, weight, bias, lengths)
+    return torch.log1p(torch.relu(_MaxOfLogits.apply(tokens, weight, bias, lengths)))
+
+
+def winning_positions(hidden: Tensor, weight: Tensor, ids: Tensor) -> Tensor:
+    """The position whose logit is the largest for each of some vocabulary entries, in one text.
+
+    hidden: [L, d]; weight: [V, d]; ids: [n]. Returns int64 [n].
+
+    Computed again instead of kept from the forward pass: a max with its index is several times
+    slower than a max, and only the few active entries are ever asked for.
+    """
+    return (weight[ids].to(hidden.dtype) @ hidden.T).argmax(dim=1)
+
+
+def _tile(tokens: Tensor, size: int) -> int:
+    if tokens.device.type == "cpu":
+        return _CPU_TILE
+    return max(_CPU_TILE, min(size, _GPU_TILE_ELEMENTS // max(1, len(tokens))))
+
+
+class _MaxOfLogits(torch.autograd.Function):
+    """float32 [B, V] = max over each row's tokens of tokens @ weight.T + bias; -inf for no token."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, tokens: Tensor, weight: Tensor, bias: Tensor, lengths: list[int]
+    ) -> Tensor:
+        size = len(weight)
+        best = tokens.new_full((len(lengths), size), float("-inf"), dtype=torch.float32)  # [B, V]
+        tile = _tile(tokens, size)
+        for start in range(0, size, tile):
+            columns = slice(start, start + tile)
+            logits = tokens @ weight[columns].to(tokens.dtype).T  # [T, tile]
+            for row, part in enumerate(logits.split(lengths)):  # [L_row, tile]
+                if len(part):
+                    best[row, columns] = part.amax(dim=0)
+        ctx.save_for_backward(tokens, weight)
+        ctx.lengths = lengths
+        return best.add_(bias)  # the same for every position, so it can wait until after the max
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        tokens, weight = ctx.saved_tensors
+        grad = grads[0]  # [B, V], zero wherever relu was shut
+        grad_tokens = torch.zeros_like(tokens, dtype=torch.float32)  # [T, d]
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32)  # [V, d]
+        parts = zip(grad, tokens.split(ctx.lengths), grad_tokens.split(ctx.lengths), strict=True)
+        for row, hidden, grad_hidden in parts:
+            ids = row.nonzero().squeeze(1)  # [n]
+            if len(ids) == 0 or len(hidden) == 0:
+                continue
+            winners = winning_positions(hidden, weight, ids)  # [n]
+            g = row[ids].unsqueeze(1)  # [n, 1]
+            grad_hidden.index_add_(0, winners, g * weight[ids])
+            grad_weight.index_add_(0, ids, g * hidden[winners])
+        return grad_tokens.to(tokens.dtype), grad_weight.to(weight.dtype), grad.sum(dim=0), None
+
+
+class _SumOfActivations(torch.autograd.Function):
+    """float32 [B, V] = sum over each row's tokens of log1p(relu(tokens @ weight.T + bias)).
+
+    Every positive logit has a gradient here, so backward computes each tile again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, tokens: Tensor, weight: Tensor, bias: Tensor, lengths: list[int]
+    ) -> Tensor:
+        size = len(weight)
+        total = tokens.new_zeros((len(lengths), size), dtype=torch.float32)  # [B, V]
+        tile = _tile(tokens, size)
+        for start in range(0, size, tile):
+            columns = slice(start, start + tile)
+            logits = tokens @ weight[columns].to(tokens.dtype).T  # [T, tile]
+            active = torch.log1p(torch.relu(logits.float() + bias[columns]))
+            for row, part in enumerate(active.split(lengths)):  # [L_row, tile]
+                total[row, columns] = part.sum(dim=0)
+        ctx.save_for_backward(tokens, weight, bias)
+        ctx.lengths = lengths
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        tokens, weight, bias = ctx.saved_tensors
+        grad = grads[0]  # [B, V]
+        grad_tokens = torch.zeros_like(tokens, dtype=torch.float32)  # [T, d]
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32)  # [V, d]
+        grad_bias = torch.zeros_like(bias, dtype=torch.float32)  # [V]
+        row_of_token = torch.repeat_interleave(
+            torch.tensor(ctx.lengths, device=tokens.device)
+        )  # [T]
+        tile = _tile(tokens, len(weight))
+        for start in range(0, len(weight), tile):
+            columns = slice(start, start + tile)
+            w = weight[columns].to(tokens.dtype)  # [tile, d]
+            logits = (tokens @ w.T).float() + bias[columns]  # [T, tile]
+            # d log1p(relu(x)) / dx = 1 / (1 + x) where x > 0
+            slope = torch.where(logits > 0, 1 / (1 + logits), 0.0)
+            slope = slope * grad[row_of_token, columns]  # [T, tile]
+            grad_tokens += (slope.to(w.dtype) @ w).float()
+            grad_weight[columns] = (slope.to(tokens.dtype).T @ tokens).float()
+            grad_bias[columns] = slope.sum(dim=0)
+        return grad_tokens.to(tokens.dtype), grad_weight.to(weight.dtype), grad_bias, None

@@ -1,0 +1,276 @@
+"""Any Hugging Face masked language model as a SPLADE encoder: loading, forward, saving.
+
+The model is split at its output embeddings. With those swapped for an identity the model's own
+`logits` are the transformed hidden states H [B, L, d], whatever the architecture; the decoder
+matrix W [V, d] and bias [V] stay beside it for `head.splade_head`. Saving puts them back, so what
+is written is an ordinary masked-LM directory, which `AutoModelForMaskedLM` and
+sentence-transformers' `SparseEncoder` load as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from splade_es.errors import ModelError
+from splade_es.head import Pooling, splade_head
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+#: A bias that no dot product of hidden state and embedding outweighs, and that float16 holds.
+SILENT = -1e4
+_DEFAULT_MAX_LENGTH = 256
+_POOLING_CONFIG = Path("1_SpladePooling", "config.json")
+
+
+class _Identity(nn.Identity):
+    """Stands in for the decoder. BERT and DeBERTa look at its `bias`."""
+
+    bias = None
+
+
+class SpladeModel(nn.Module):
+    """A masked language model under the SPLADE head.
+
+    Attributes: tokenizer (a fast one); pooling; max_length (tokens of a text, special ones
+    included); name (the directory or hub name it came from); fresh_head (the parameters of the
+    prediction head the checkpoint did not have: empty for a trained masked LM).
+    """
+
+    def __init__(
+        self,
+        mlm: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        pooling: Pooling = "max",
+        max_length: int = _DEFAULT_MAX_LENGTH,
+        name: str = "",
+        fresh_head: frozenset[str] = frozenset(),
+    ) -> None:
+        super().__init__()
+        decoder = mlm.get_output_embeddings()
+        if not isinstance(decoder, nn.Linear):
+            raise ModelError(
+                f"{name}: no output embeddings to read a vocabulary from",
+                "Use a masked language model.",
+            )
+        self.decoder = decoder
+        if self.decoder.bias is None:
+            self.decoder.bias = nn.Parameter(torch.zeros(len(decoder.weight)))
+        mlm.set_output_embeddings(_Identity())
+        self.mlm = mlm
+        self.tokenizer = tokenizer
+        self.pooling = pooling
+        self.max_length = max_length
+        self.name = name
+        self.fresh_head = fresh_head
+        # Special tokens say nothing about a text, and rows past the tokenizer's vocabulary (padding
+        # to a round number) have no token at all: neither ever becomes a feature.
+        silent = torch.zeros(len(decoder.weight), dtype=torch.bool)
+        silent[tokenizer.all_special_ids] = True
+        silent[len(tokenizer) :] = True
+        self.register_buffer("silent", silent, persistent=False)
+        self.silent: Tensor
+
+    @classmethod
+    def load(cls, name: str | os.PathLike[str], max_length: int | None = None) -> SpladeModel:
+        """Load a directory, or a model of the Hugging Face hub by its name.
+
+        Pooling and length come from the directory's sentence-transformers files where it has them
+        (else: max; the tokenizer's limit, at most 256). Raises ModelError.
+        """
+        name = os.fspath(name)
+        mlm, tokenizer, missing = _load_pretrained(name)
+        pooling: Pooling = "max"
+        config = _pooling_config(name)
+        if config:
+            pooling = config.get("pooling_strategy", "max")
+            activation = config.get("activation_function", "relu")
+            if pooling not in ("max", "sum") or activation != "relu":
+                raise ModelError(
+                    f"{name}: pooling {pooling!r} with activation {activation!r} is not supported",
+                    "Use a model with max or sum pooling and activation relu.",
+                )
+        limit = _position_limit(mlm, tokenizer)
+        # a limit under 512 was set on purpose: the model was trained with that many tokens
+        length = max_length or (limit if limit < 512 else _DEFAULT_MAX_LENGTH)
+        if not 3 <= length <= limit:
+            raise ModelError(
+                f"max_length must be 3 to {limit} for {name}, not {length}", "Choose another."
+            )
+        return cls(
+            mlm, tokenizer, pooling=pooling, max_length=length, name=name, fresh_head=missing
+        )
+
+    def hidden(self, **inputs: Tensor) -> Tensor:
+        """The transformed hidden states H [B, L, d] of tokenizer output [B, L]."""
+        return cast(Tensor, self.mlm(**inputs).logits)
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """SPLADE weights, float32 [B, V], of tokenizer output (input_ids, attention_mask, ...)."""
+        hidden = self.hidden(**inputs)
+        with torch.autocast(hidden.device.type, enabled=False):  # the head chooses its own dtypes
+            bias = self.decoder.bias.masked_fill(self.silent, SILENT)
+            mask = inputs["attention_mask"]
+            return splade_head(hidden, mask, self.decoder.weight, bias, self.pooling)
+
+    @torch.no_grad()
+    def silence_special_tokens(self) -> None:
+        """Write into the bias what `forward` enforces, so that any other loader agrees."""
+        self.decoder.bias.masked_fill_(self.silent, SILENT)
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Write a directory that transformers and sentence-transformers load as it is.
+
+        It is written beside its place and then renamed: a reader never sees half a model.
+        """
+        target = Path(directory)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            self.silence_special_tokens()
+            self.mlm.set_output_embeddings(self.decoder)
+            try:
+                self.mlm.save_pretrained(part)
+            finally:
+                self.mlm.set_output_embeddings(_Identity())
+            self.tokenizer.model_max_length = self.max_length
+            self.tokenizer.save_pretrained(part)
+            _write_sentence_transformers_files(part, self.pooling)
+            for file in part.iterdir():  # safetensors files come private to their writer
+                file.chmod(0o755 if file.is_dir() else 0o644)
+            part.chmod(0o755)
+            if target.exists():
+                old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+                target.rename(old / "old")
+                part.rename(target)
+                shutil.rmtree(old)
+            else:
+                part.rename(target)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The token of each vocabulary id; rows of the decoder without a token are left out."""
+        return cast("list[str]", self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer))))
+
+
+def fingerprint(name: str) -> str:
+    """SHA-256 of a model's weight files: two models with the same one give the same vectors."""
+    from transformers.utils import cached_file
+
+    directory = Path(name)
+    if not directory.is_dir():
+        directory = Path(cast(str, cached_file(name, "config.json"))).parent
+    files = sorted(directory.glob("*.safetensors")) or sorted(directory.glob("pytorch_model*.bin"))
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _load_pretrained(
+    name: str,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, frozenset[str]]:
+    """Model, fast tokenizer, and the names of the head's parameters the checkpoint lacks."""
+    if not Path(name).is_dir() and (Path(name).is_absolute() or name.startswith((".", "~"))):
+        raise ModelError(f"{name}: no such directory", "Name a model directory or a hub model.")
+    quiet = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+            mlm, info = transformers.AutoModelForMaskedLM.from_pretrained(
+                name, output_loading_info=True, dtype=torch.float32
+            )
+    except Exception as error:  # transformers raises whatever its parsers raise
+        raise ModelError(_why_not_loaded(name, error), _LOAD_HINT) from error
+    finally:
+        transformers.logging.set_verbosity(quiet)
+        if bars:
+            transformers.logging.enable_progress_bar()
+    if not tokenizer.is_fast:
+        raise ModelError(f"{name}: no fast tokenizer", "Save one beside it (tokenizer.json).")
+    base = f"{mlm.base_model_prefix}."
+    missing = frozenset(info["missing_keys"])
+    if lost := sorted(key for key in missing if key.startswith(base) and "embed" not in key):
+        raise ModelError(f"{name}: weights are missing, {lost[0]} among them", _LOAD_HINT)
+    return mlm, tokenizer, missing
+
+
+_LOAD_HINT = (
+    "Give a directory with config.json, model.safetensors and tokenizer.json of a masked language "
+    "model, or the name of one on the Hugging Face hub."
+)
+
+
+def _why_not_loaded(name: str, error: Exception) -> str:
+    if not Path(name).is_dir():
+        return f"{name}: no such directory, and the Hugging Face hub gave no such model"
+    try:
+        kind = json.loads(Path(name, "config.json").read_text())["model_type"]
+    except (OSError, ValueError, KeyError):
+        return f"{name}: no model in this directory"
+    if "Unrecognized configuration class" in str(error):
+        return f"{name}: a model of type {kind!r} is no masked language model"
+    return f"{name}: cannot load this {kind} model ({str(error).splitlines()[0][:200]})"
+
+
+def _pooling_config(name: str) -> dict[str, Any] | None:
+    """SpladePooling's settings, where the model has been saved for sentence-transformers."""
+    from transformers.utils import cached_file
+
+    path = cached_file(
+        name,
+        str(_POOLING_CONFIG),
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
+    return json.loads(Path(path).read_text()) if path else None
+
+
+def _position_limit(mlm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens of the longest text the model takes."""
+    positions = getattr(mlm.config, "max_position_embeddings", None) or 512
+    if mlm.config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet"):
+        positions -= mlm.config.pad_token_id + 1  # these count positions from the padding id on
+    return min(positions, tokenizer.model_max_length)
+
+
+def _write_sentence_transformers_files(directory: Path, pooling: Pooling) -> None:
+    """The three small files from which sentence-transformers builds a SparseEncoder."""
+    package = "sentence_transformers.sparse_encoder.models"
+    files: dict[str, Any] = {
+        "modules.json": [
+            {"idx": 0, "name": "0", "path": "", "type": f"{package}.MLMTransformer"},
+            {"idx": 1, "name": "1", "path": "1_SpladePooling", "type": f"{package}.SpladePooling"},
+        ],
+        "config_sentence_transformers.json": {
+            "model_type": "SparseEncoder",
+            "prompts": {"query": "", "document": ""},
+            "default_prompt_name": None,
+            "similarity_fn_name": "dot",
+        },
+        str(_POOLING_CONFIG): {"pooling_strategy": pooling, "activation_function": "relu"},
+    }
+    for path, content in files.items():
+        (directory / path).parent.mkdir(exist_ok=True)
+        (directory / path).write_text(json.dumps(content, indent=2) + "\n")
