@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
 
 from splade_es.engines.base import MAX_ID_BYTES
 from splade_es.errors import CorpusError
@@ -40,13 +39,14 @@ def read_documents(path: str) -> Iterator[Document | Rejected]:
 def _documents(path: str) -> Iterator[Document | Rejected]:
     for place, line in read_lines(path):
         try:
-            yield _document(parse_object(line), place)
+            yield parse_document(line, place)
         except ValueError as exc:
             yield Rejected(place, str(exc), line.decode(errors="backslashreplace").rstrip("\r\n"))
 
 
-def _document(record: dict[str, Any], place: str) -> Document:
-    """Raises ValueError with the reason why this object is no document."""
+def parse_document(line: bytes, place: str) -> Document:
+    """Raises ValueError, saying why and what to do, for a line that is no document."""
+    record = parse_object(line)
     key: str | None = next((key for key in ("_id", "id", "docid") if key in record), None)
     if key is None:
         raise ValueError('no id; give each line an "_id", "id" or "docid"')
