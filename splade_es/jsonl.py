@@ -97,7 +97,7 @@ def parse_object(line: bytes) -> dict[str, Any]:
     if len(line) >= MAX_LINE_BYTES:
         raise ValueError(f"longer than {MAX_LINE_BYTES >> 20} MB; split the document")
     try:
-        text = line.decode()
+        text = line.rstrip(b"\r\n").decode()
     except UnicodeDecodeError as exc:
         raise ValueError(
             f"not UTF-8 at byte {exc.start + 1}; convert the file with iconv -t UTF-8"
