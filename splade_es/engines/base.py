@@ -6,9 +6,12 @@ exceptions become `splade_es.errors` in one place of its file; nothing else leak
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
+from splade_es.errors import EngineError, QueryError
 from splade_es.records import Action, Clause, Hit, IndexMeta, IndexStats, ItemResult, ScoredId
 
 #: The field that holds the SPLADE features; its companions are `splade_id`, `splade_top`, ...
@@ -21,6 +24,33 @@ MAX_CLAUSES = 1_000
 MAX_ID_BYTES = 512
 
 FieldType = Literal["rank_features", "sparse_vector"]
+
+
+def check_index_name(index: str) -> None:
+    """Raises EngineError unless both servers take this as the name of one index.
+
+    Asked before every request: in a path, `*`, `a,b` and `_all` mean many indices.
+    """
+    if not re.fullmatch(r"(?![-_+.])[^A-Z\s\\/*?\"<>|,#:\x00-\x1f]{1,255}", index):
+        raise EngineError(
+            f"{index!r} cannot be the name of an index",
+            "Use lower case letters, digits, '-', '_' and '.', and begin with a letter or a digit.",
+        )
+
+
+def check_search(queries: Sequence[Sequence[Clause]], k: int) -> None:
+    """Raises QueryError for a k, a number of clauses or a boost that no engine can answer."""
+    if not 1 <= k <= MAX_K:
+        raise QueryError(f"k is {k}", f"Ask for 1 to {MAX_K:,} results.")
+    for clauses in queries:
+        if len(clauses) > MAX_CLAUSES:
+            raise QueryError(
+                f"The query has {len(clauses):,} terms, and {MAX_CLAUSES:,} is the most",
+                "Keep only the strongest terms of the query.",
+            )
+        for feature, boost in clauses:
+            if not (math.isfinite(boost) and boost > 0):
+                raise QueryError(f"The boost of {feature!r} is {boost}, no positive number")
 
 
 class Engine(Protocol):
