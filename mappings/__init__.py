@@ -1,0 +1,17 @@
+"""The bodies that splade-es sends to a server, as JSON that one can also paste into a console."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+from splade_es.records import IndexMeta
+
+
+def index_body(meta: IndexMeta, features: dict[str, Any]) -> dict[str, Any]:
+    """`index.json` for one model. features: the mapping of the field that holds the vectors."""
+    body: dict[str, Any] = json.loads(files(__name__).joinpath("index.json").read_text("utf-8"))
+    body["mappings"]["_meta"]["splade_es"] = meta.to_dict()
+    body["mappings"]["properties"]["splade"] = features
+    return body

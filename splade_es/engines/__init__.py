@@ -1,0 +1,38 @@
+"""The search engines behind one seam; `connect` finds the one that is meant."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from splade_es.engines.base import Engine
+
+
+def connect(url: str | None) -> Engine:
+    """The engine at `url`: None or "local:DIR" for the one that needs no server (it lives in
+    $SPLADE_ES_HOME, $XDG_DATA_HOME/splade-es or ~/.local/share/splade-es), else
+    http(s)://host:port, where the server is asked whether it is Elasticsearch or OpenSearch.
+    Credentials: see `Address.parse`. Raises EngineError."""
+    # Each client library costs half a second to import, and a command needs one or none.
+    if not url or url.startswith("local:"):
+        from splade_es.engines.local import LocalEngine
+
+        return LocalEngine(Path(url[len("local:") :]).expanduser() if url else _home())
+    from splade_es.engines.address import Address, identify
+
+    address = Address.parse(url)
+    product, version = identify(address)
+    if product == "opensearch":
+        from splade_es.engines.opensearch import OpenSearchEngine
+
+        return OpenSearchEngine(address, version)
+    from splade_es.engines.elasticsearch import ElasticsearchEngine
+
+    return ElasticsearchEngine(address, version)
+
+
+def _home() -> Path:
+    if home := os.environ.get("SPLADE_ES_HOME"):
+        return Path(home)
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "splade-es"

@@ -1,0 +1,105 @@
+"""Read what the two servers answer. Elasticsearch and OpenSearch answer alike: they were one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from splade_es.errors import (
+    AccessDenied,
+    EngineError,
+    IndexMissing,
+    RequestTooLarge,
+    Unavailable,
+)
+from splade_es.records import ItemResult, ScoredId
+
+#: The same request may pass later: too many requests, bad gateway, unavailable, gateway timeout.
+TRY_LATER = frozenset({429, 502, 503, 504})
+
+
+def reason(error: Any) -> str:
+    """The innermost cause of an `error` object, which is the one that helps."""
+    if not isinstance(error, Mapping):
+        return str(error)
+    cause = next(iter(error.get("root_cause") or [error]))
+    while isinstance(cause.get("caused_by"), Mapping):
+        cause = cause["caused_by"]
+    return f"{cause.get('type')}: {cause.get('reason')}"
+
+
+def engine_error(status: int, body: Any, server: str) -> EngineError:
+    """The error for an answer with a status of 400 and above.
+
+    server: "elasticsearch at http://host:9200". body: parsed JSON, or whatever a proxy sent.
+    """
+    error = body.get("error", body) if isinstance(body, Mapping) else body
+    detail = reason(error) if isinstance(body, Mapping) else ""
+    kind = error.get("type") if isinstance(error, Mapping) else None
+    index = error.get("index", "") if isinstance(error, Mapping) else ""
+    if kind == "index_not_found_exception":
+        return index_missing(index, server)
+    if kind == "resource_already_exists_exception":
+        return EngineError(
+            f"There is already an index {index!r} on {server}",
+            "Choose another name, or `--recreate` to replace it.",
+        )
+    says = f"{server} answers {status}" + (f" ({detail})" if detail else "")
+    says = says[0].upper() + says[1:]
+    if status in (401, 403):
+        return AccessDenied(
+            says,
+            "Set SPLADE_ES_API_KEY, or SPLADE_ES_USERNAME and SPLADE_ES_PASSWORD, to credentials "
+            + ("that it knows." if status == 401 else "with the right to do this."),
+        )
+    if status == 413:
+        return RequestTooLarge(says, "Send less at once.")
+    if status in TRY_LATER:
+        return Unavailable(says, "Try again later.")
+    return EngineError(says)
+
+
+def index_missing(index: str, server: str) -> IndexMissing:
+    return IndexMissing(
+        f"There is no index {index!r} on {server}",
+        f"`splade-es index CORPUS --model DIR --index {index}` makes it.",
+    )
+
+
+def unreachable(server: str, cause: BaseException, *, tls: bool = False) -> EngineError:
+    """The error for a request that got no answer."""
+    while inner := cause.__cause__ or cause.__context__:  # past what each layer wraps around it
+        cause = inner
+    text = str(cause) or type(cause).__name__
+    if tls:
+        return EngineError(
+            f"No trusted TLS connection to {server} ({text})",
+            "Set SPLADE_ES_CA_CERT to the certificate of its authority, or check http or https.",
+        )
+    return Unavailable(f"No answer from {server} ({text})", "Check the URL and that it runs.")
+
+
+def bulk_results(body: Any, server: str) -> list[ItemResult]:
+    """One result for each item of a `_bulk` request, in order."""
+    results = []
+    for item in body["items"]:
+        (outcome,) = item.values()
+        error = outcome.get("error")
+        if isinstance(error, Mapping) and error.get("type") == "index_not_found_exception":
+            raise engine_error(404, outcome, server)
+        results.append(ItemResult(outcome["status"], reason(error) if error else ""))
+    return results
+
+
+def scored_ids(body: Any, server: str) -> list[list[ScoredId]]:
+    """The results of each search of a `_msearch` request that reads ids from doc values.
+    A search that failed raises: an empty list would pass for "nothing found"."""
+    results: list[list[ScoredId]] = []
+    for answer in body["responses"]:
+        if "error" in answer:
+            raise engine_error(answer["status"], answer, server)
+        hits: Sequence[Mapping[str, Any]] = answer.get("hits", {}).get("hits", [])
+        results.append(
+            [ScoredId(hit["fields"]["splade_id"][0], float(hit["_score"])) for hit in hits]
+        )
+    return results

@@ -1,0 +1,193 @@
+"""What the Elasticsearch and the OpenSearch engine share: all but the client and the field type.
+
+A subclass sends one request and maps its client's exceptions; paths, bodies and answers are here.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import fields
+from itertools import islice
+from typing import Any
+from urllib.parse import quote
+
+from splade_es.engines.address import Address
+from splade_es.engines.answers import bulk_results, index_missing, scored_ids
+from splade_es.engines.base import FIELD, FieldType, check_index_name, check_search
+from splade_es.errors import IndexMismatch, QueryError
+from splade_es.mappings import index_body
+from splade_es.records import Action, Clause, Hit, IndexMeta, IndexStats, ItemResult, ScoredId
+from splade_es.rewrite import rank_feature_query, sparse_vector_query
+
+#: Searches of one `_msearch` request: enough to hide the round trip, few enough for the memory.
+SEARCHES_PER_REQUEST = 64
+#: The id comes from doc values: reading `_id` or `_source` costs ten times as much at k = 1,000.
+IDS_ONLY = {"stored_fields": "_none_", "docvalue_fields": ["splade_id"], "track_total_hits": False}
+
+
+class ServerEngine(ABC):
+    """An `Engine` on a server. Safe to use from several threads."""
+
+    name: str
+
+    def __init__(self, address: Address, version: str) -> None:
+        self.version = version
+        self.where = address.url
+        self._field_types: dict[str, FieldType] = {}
+
+    @abstractmethod
+    def _send(self, method: str, path: str, body: bytes | None) -> Any:
+        """The parsed answer; for HEAD, whether there is such a thing. Raises EngineError."""
+
+    @abstractmethod
+    def create(self, index: str, meta: IndexMeta, field_type: FieldType | None = None) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def _request(self, method: str, index: str, action: str = "", *lines: Any) -> Any:
+        check_index_name(index)
+        body = b"".join(
+            json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+            for line in lines
+        )
+        return self._send(method, f"/{quote(index, safe='')}{action}", body or None)
+
+    def _put(self, index: str, meta: IndexMeta, features: dict[str, Any]) -> None:
+        self._field_types.pop(index, None)
+        self._request("PUT", index, "", index_body(meta, features))
+
+    def exists(self, index: str) -> bool:
+        return bool(self._request("HEAD", index))
+
+    def _mapping(self, index: str) -> dict[str, Any]:
+        """The mapping of an index that splade-es made. Raises IndexMissing, IndexMismatch."""
+        answer = self._request("GET", index, "/_mapping")
+        mapping: dict[str, Any] = next(iter(answer.values()))["mappings"]  # by name, not alias
+        if not mapping.get("_meta", {}).get("splade_es"):
+            raise IndexMismatch(
+                f"splade-es did not make the index {index!r} on {self.name} at {self.where}",
+                "Choose another --index.",
+            )
+        field_type: FieldType = mapping["properties"][FIELD]["type"]
+        self._field_types[index] = field_type
+        return mapping
+
+    def _field_type(self, index: str) -> FieldType:
+        if index not in self._field_types:
+            self._mapping(index)
+        return self._field_types[index]
+
+    def meta(self, index: str) -> IndexMeta:
+        stored = self._mapping(index)["_meta"]["splade_es"]
+        try:
+            return IndexMeta(**{field.name: stored[field.name] for field in fields(IndexMeta)})
+        except KeyError as exc:
+            raise IndexMismatch(
+                f"The index {index!r} was made by splade-es {stored.get('toolkit')}, "
+                f"which does not say its {exc.args[0]}",
+                "Index the corpus again.",
+            ) from exc
+
+    def bulk(self, index: str, actions: Sequence[Action]) -> list[ItemResult]:
+        if not actions:
+            return []
+        if not self.exists(index):  # the bulk API would make it, with a mapping of its own
+            raise index_missing(index, f"{self.name} at {self.where}")
+        lines: list[Any] = []
+        for id, source in actions:
+            if source is None:
+                lines.append({"delete": {"_id": id}})
+            else:
+                lines += ({"index": {"_id": id}}, {**source, "splade_id": id})
+        return bulk_results(self._request("POST", index, "/_bulk", *lines), self._server)
+
+    def refresh(self, index: str) -> None:
+        self._request("POST", index, "/_refresh")
+
+    def count(self, index: str) -> int:
+        count: int = self._request("GET", index, "/_count")["count"]
+        return count
+
+    def _query(self, index: str, clauses: Sequence[Clause]) -> dict[str, Any]:
+        if self._field_type(index) == "sparse_vector":
+            return sparse_vector_query(clauses, FIELD)
+        return rank_feature_query(clauses, FIELD)
+
+    def search(self, index: str, clauses: Sequence[Clause], k: int) -> list[Hit]:
+        check_search([clauses], k)
+        self._field_type(index)  # an index of someone else is an error, whatever the clauses
+        if not clauses:  # an empty `bool` matches everything
+            return []
+        body = {
+            "size": k,
+            "query": self._query(index, clauses),
+            "track_total_hits": False,
+            "_source": {"excludes": [FIELD, "splade_id"]},
+        }
+        answer = self._request("POST", index, "/_search?allow_partial_search_results=false", body)
+        return [
+            Hit(hit["_id"], float(hit["_score"]), hit.get("_source", {}))
+            for hit in answer["hits"]["hits"]
+        ]
+
+    def search_many(
+        self, index: str, queries: Sequence[Sequence[Clause]], k: int
+    ) -> list[list[ScoredId]]:
+        check_search(queries, k)
+        self._field_type(index)
+        asked = [self._query(index, clauses) for clauses in queries if clauses]
+        found = iter(self._msearch(index, asked, k))
+        return [next(found) if clauses else [] for clauses in queries]
+
+    def match(self, index: str, texts: Sequence[str], k: int) -> list[list[ScoredId]]:
+        check_search([], k)
+        self._field_type(index)
+        return self._msearch(index, [{"match": {"text": {"query": text}}} for text in texts], k)
+
+    def _msearch(self, index: str, queries: list[dict[str, Any]], k: int) -> list[list[ScoredId]]:
+        results: list[list[ScoredId]] = []
+        remaining = iter(queries)
+        while batch := list(islice(remaining, SEARCHES_PER_REQUEST)):
+            lines: list[Any] = []
+            for query in batch:
+                lines.append({"allow_partial_search_results": False})
+                lines.append({"size": k, "query": query, **IDS_ONLY})
+            results += scored_ids(self._request("POST", index, "/_msearch", *lines), self._server)
+        return results
+
+    def explain(self, index: str, clauses: Sequence[Clause], id: str) -> dict[str, float]:
+        check_search([clauses], 1)
+        named = [
+            {"bool": {"must": [self._query(index, [clause])], "_name": clause.feature}}
+            for clause in clauses
+        ]
+        body = {"query": {"bool": {"filter": [{"ids": {"values": [id]}}], "should": named}}}
+        action = "/_search?include_named_queries_score=true&_source=false"
+        hits = self._request("POST", index, action, body)["hits"]["hits"]
+        if not hits:
+            raise QueryError(
+                f"There is no document {id!r} in the index {index!r}", "Ask for the id of a hit."
+            )
+        contributions: dict[str, float] = hits[0].get("matched_queries") or {}
+        return contributions
+
+    def stats(self, index: str) -> IndexStats:
+        field_type = self._mapping(index)["properties"][FIELD]["type"]
+        size = self._request("GET", index, "/_stats/store")["_all"]["primaries"]["store"]
+        return IndexStats(self.count(index), size["size_in_bytes"], field_type)
+
+    def indices(self) -> list[str]:
+        answer = self._send("GET", "/_mapping?filter_path=*.mappings._meta.splade_es.toolkit", None)
+        return sorted(answer or {})
+
+    def delete(self, index: str) -> None:
+        self._mapping(index)  # never remove what splade-es did not make
+        self._request("DELETE", index)
+        self._field_types.pop(index, None)
+
+    @property
+    def _server(self) -> str:
+        return f"{self.name} at {self.where}"
