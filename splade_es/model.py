@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -133,33 +132,27 @@ class SpladeModel(nn.Module):
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Write a directory that transformers and sentence-transformers load as it is.
 
-        It is written beside its place and then renamed: a reader never sees half a model.
+        Each file is written beside its place and then renamed, the weights last: a directory with
+        weights in it is a whole model.
         """
         target = Path(directory)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
-            self.silence_special_tokens()
+        target.mkdir(parents=True, exist_ok=True)
+        self.silence_special_tokens()
+        self.tokenizer.model_max_length = self.max_length
+        with tempfile.TemporaryDirectory(prefix=".part", dir=target) as part:
             self.mlm.set_output_embeddings(self.decoder)
             try:
                 self.mlm.save_pretrained(part)
             finally:
                 self.mlm.set_output_embeddings(_Identity())
-            self.tokenizer.model_max_length = self.max_length
             self.tokenizer.save_pretrained(part)
-            _write_sentence_transformers_files(part, self.pooling)
-            for file in part.iterdir():  # safetensors files come private to their writer
-                file.chmod(0o755 if file.is_dir() else 0o644)
-            part.chmod(0o755)
-            if target.exists():
-                old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-                target.rename(old / "old")
-                part.rename(target)
-                shutil.rmtree(old)
-            else:
-                part.rename(target)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+            _write_sentence_transformers_files(Path(part), self.pooling)
+            files = [path for path in Path(part).rglob("*") if path.is_file()]
+            for path in sorted(files, key=lambda path: path.suffix == ".safetensors"):
+                path.chmod(0o644)  # safetensors are written for their owner alone
+                place = target / path.relative_to(part)
+                place.parent.mkdir(exist_ok=True)
+                path.replace(place)
 
     @property
     def vocabulary(self) -> list[str]:

@@ -1,0 +1,182 @@
+"""Texts in, sparse rows out, in bounded memory and in input order.
+
+A window of texts is tokenised and sorted by length, so that a batch holds texts of like length and
+little padding; batches are filled up to a budget of tokens, not of texts; the non-zero entries are
+picked on the device, and only they travel.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from splade_es.errors import ModelError
+from splade_es.head import winning_positions
+from splade_es.model import SpladeModel, fingerprint
+from splade_es.records import SparseRow
+
+# A window closes at either bound, so that 2,048 huge texts cannot fill the memory.
+_WINDOW_TEXTS = 2048
+_WINDOW_CHARACTERS = 8_000_000
+_CPU_BATCH_TOKENS = 4096
+_GPU_BATCH_TOKENS = 65536
+# A text longer than this many characters for each token asked for is first cut there.
+_CHARACTERS_PER_TOKEN = 32
+
+
+def pick_device() -> torch.device:
+    """CUDA where there is one, else Apple's GPU, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it faster than float32, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
+    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+class Encoder:
+    """A SPLADE model ready to encode.
+
+    name: directory or hub name; vocabulary: the token of each id; special tokens are in it, but
+    never in a row.
+    """
+
+    def __init__(self, model: SpladeModel, device: torch.device | None = None) -> None:
+        self.device = device or pick_device()
+        self.dtype = fast_dtype(self.device)
+        self.model = model.to(self.device).eval()
+        self.name = model.name
+        self.max_length = model.max_length
+        self.pooling = model.pooling
+        self.vocabulary = model.vocabulary
+
+    @classmethod
+    def load(cls, name: str, max_length: int | None = None) -> Encoder:
+        """Load a trained SPLADE model. Raises ModelError, also for a head nobody has trained."""
+        model = SpladeModel.load(name, max_length)
+        if model.fresh_head:
+            raise ModelError(
+                f"{name}: this is an encoder without a trained masked-LM head, not a SPLADE model",
+                f"Train it first: splade-es train PAIRS.jsonl --model {name} --output DIR",
+            )
+        # a hub name means the same everywhere; a directory must be found from any other one
+        model.name = os.path.abspath(name) if os.path.isdir(name) else name
+        return cls(model)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights this encoder was loaded from."""
+        return fingerprint(self.name)
+
+    def encode(
+        self,
+        texts: Iterable[str],
+        *,
+        with_sources: bool = False,
+        batch_tokens: int | None = None,
+    ) -> Iterator[SparseRow]:
+        """One row for each text, in order; a text without a known token gives an empty row.
+
+        with_sources: also say which input token won each weight (its position in the tokenised
+        text; max pooling only). batch_tokens: tokens in a batch, padding included.
+        """
+        budget = batch_tokens or (
+            _CPU_BATCH_TOKENS if self.device.type == "cpu" else _GPU_BATCH_TOKENS
+        )
+        for window in _windows(texts):
+            yield from self._encode_window(window, budget, with_sources)
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """(start, end) characters of each token of the text: what SparseRow.sources points into."""
+        encoding = self.model.tokenizer(
+            text, truncation=True, max_length=self.max_length, return_offsets_mapping=True
+        )
+        return cast("list[tuple[int, int]]", encoding["offset_mapping"])
+
+    def _encode_window(
+        self, texts: list[str], budget: int, with_sources: bool
+    ) -> list[SparseRow]:
+        ids = _tokenize(self.model, texts)
+        order = sorted(range(len(texts)), key=lambda i: len(ids[i]), reverse=True)
+        rows: list[SparseRow | None] = [None] * len(texts)
+        while order:
+            size = max(1, budget // max(1, len(ids[order[0]])))  # the longest is first
+            batch, order = order[:size], order[size:]
+            for i, row in zip(batch, self._encode_batch([ids[i] for i in batch], with_sources)):
+                rows[i] = row
+        return cast("list[SparseRow]", rows)
+
+    @torch.inference_mode()
+    def _encode_batch(self, ids: list[list[int]], with_sources: bool) -> Iterator[SparseRow]:
+        inputs = pad(self.model, ids).to(self.device)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            weights = self.model(**inputs)  # [B, V]
+            hidden = self.model.hidden(**inputs) if with_sources else None  # [B, L, d]
+        rows, columns = weights.nonzero(as_tuple=True)  # [N], [N], ordered by row, then id
+        counts = torch.bincount(rows, minlength=len(ids)).cpu()
+        ends = counts.cumsum(0).tolist()
+        all_ids = columns.to(torch.int32).cpu().numpy()
+        all_weights = weights[rows, columns].float().cpu().numpy()
+        for row, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+            sources: NDArray[np.int32] | None = None
+            if hidden is not None:
+                winners = winning_positions(
+                    hidden[row, : len(ids[row])], self.model.decoder.weight, columns[start:end]
+                )
+                sources = winners.to(torch.int32).cpu().numpy()
+            yield SparseRow(all_ids[start:end], all_weights[start:end], sources)
+
+
+def pad(model: SpladeModel, ids: list[list[int]]) -> dict[str, Tensor]:
+    """Token ids of several texts as the model's inputs [B, L], padded to the longest."""
+    return cast("dict[str, Tensor]", model.tokenizer.pad({"input_ids": ids}, return_tensors="pt"))
+
+
+def _windows(texts: Iterable[str]) -> Iterator[list[str]]:
+    window: list[str] = []
+    characters = 0
+    for text in texts:
+        window.append(text)
+        characters += len(text)
+        if len(window) == _WINDOW_TEXTS or characters >= _WINDOW_CHARACTERS:
+            yield window
+            window, characters = [], 0
+    if window:
+        yield window
+
+
+def _tokenize(model: SpladeModel, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text, special tokens included, at most max_length of them.
+
+    The fast tokenizer reads a text to its end before it truncates: a 10 MB text costs seconds for
+    256 tokens. So a long text is cut first, and read whole only if the cut gave too few tokens.
+    """
+    length = model.max_length
+    limit = length * _CHARACTERS_PER_TOKEN
+
+    def run(batch: list[str]) -> list[list[int]]:
+        encoded = model.tokenizer(batch, truncation=True, max_length=length)
+        return cast("list[list[int]]", encoded["input_ids"])
+
+    ids = run([text[:limit] for text in texts])
+    # the cut may have split the last word, so even a row that is just full is read again
+    short = [i for i, text in enumerate(texts) if len(text) > limit and len(ids[i]) < length]
+    if short:
+        for i, row in zip(short, run([texts[i] for i in short]), strict=True):
+            ids[i] = row
+    return ids
+
+

@@ -1,0 +1,76 @@
+"""A dev set, evaluated as retrieval while the model trains."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from splade_es.corpus import read_documents
+from splade_es.encoder import Encoder
+from splade_es.evaluate import evaluate, parse_measures
+from splade_es.model import SpladeModel
+from splade_es.records import Document, Run
+from splade_es.collection import open_beir
+
+#: The best checkpoint is the one that is best by the first.
+MEASURES = "nDCG@10 RR@10"
+
+
+class DevSet:
+    """Queries, judgements and documents of a BEIR folder, kept in memory.
+
+    All judged documents are searched, and `others` more drawn with a fixed seed: encoding a whole
+    corpus again and again would take longer than the training. So the figures are higher than on
+    the whole corpus, and fit for comparing checkpoints only.
+    """
+
+    def __init__(self, directory: str, split: str, others: int) -> None:
+        self.queries, self.qrels = open_beir(directory, split)
+        self.measures = parse_measures(MEASURES)
+        judged = {id for grades in self.qrels.values() for id in grades}
+        kept: list[Document] = []
+        pool: list[Document] = []
+        draw = random.Random(0)
+        seen = 0
+        for item in read_documents(directory):
+            if not isinstance(item, Document):
+                continue
+            if item.id in judged:
+                kept.append(item)
+                continue
+            seen += 1  # reservoir sampling: every other document has the same chance
+            if len(pool) < others:
+                pool.append(item)
+            elif (place := draw.randrange(seen)) < others:
+                pool[place] = item
+        self.documents = kept + pool
+
+    def measure(self, model: SpladeModel) -> dict[str, float]:
+        """Measure -> mean over the queries. Leaves the model in the mode it was in."""
+        training = model.training
+        encoder = Encoder(model, model.decoder.weight.device)
+        try:
+            queries = np.zeros((len(encoder.vocabulary), len(self.queries)), np.float32)  # [V, Q]
+            for column, row in enumerate(encoder.encode(query.text for query in self.queries)):
+                queries[row.ids, column] = row.weights
+            scores: NDArray[np.float32] = np.stack(
+                [
+                    row.weights @ queries[row.ids]
+                    for row in encoder.encode(document.body for document in self.documents)
+                ]
+            )  # [D, Q]
+        finally:
+            model.train(training)
+        best = torch.from_numpy(scores).topk(min(10, len(scores)), dim=0)  # [10, Q]
+        run: Run = {
+            query.id: {
+                self.documents[i].id: score
+                for i, score in zip(best.indices[:, q].tolist(), best.values[:, q].tolist())
+                if score > 0
+            }
+            for q, query in enumerate(self.queries)
+        }
+        return evaluate(run, self.qrels, self.measures).means

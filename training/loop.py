@@ -1,0 +1,212 @@
+"""The training loop, top to bottom."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from splade_es.encoder import fast_dtype, pick_device
+from splade_es.errors import TrainingError
+from splade_es.model import SpladeModel
+from splade_es.training.calibrate import calibrate
+from splade_es.training.config import TrainConfig
+from splade_es.training.data import batches, read_examples
+from splade_es.training.dev import MEASURES, DevSet
+from splade_es.training.losses import infonce, kl, margin_mse
+from splade_es.training.regularizers import flops, l1, ramp
+
+CHECKPOINT = "checkpoint.pt"
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Progress(NamedTuple):
+    """One log line. Means over the steps since the last one; terms are active ones of a text."""
+
+    step: int
+    loss: float
+    ranking_loss: float
+    query_terms: float
+    document_terms: float
+    lr: float
+    steps_per_second: float
+    dev: dict[str, float]  # empty but at a checkpoint of a run with a dev set
+    best: bool  # this step's model is the one in the output directory
+
+
+def train(config: TrainConfig, resume: bool = False) -> Iterator[Progress]:
+    """Train a SPLADE model and leave it in config.output. Yields a log line now and then.
+
+    With a dev set the output holds the model of the best checkpoint, else the last. Every
+    `save_every` steps all there is to the run goes to `checkpoint.pt` beside the model; with
+    `resume` it goes on from there and ends where it would have ended, bit for bit on one device.
+    Raises TrainingError (also for a loss that is no number), ModelError and CorpusError.
+    """
+    output = Path(config.output)
+    state = _read_checkpoint(output, config) if resume else None
+    if not resume and output.is_dir() and any(output.iterdir()):
+        raise TrainingError(
+            f"{output}: the output directory is not empty",
+            "Choose another --output, or go on with an interrupted run with --resume.",
+        )
+    device = pick_device()
+    examples = read_examples(config.data, needs_scores=config.loss != "infonce")
+    dev = DevSet(config.dev, config.dev_split, config.dev_documents) if config.dev else None
+
+    torch.manual_seed(config.seed)
+    model = SpladeModel.load(config.model, config.document_length)
+    model.silence_special_tokens()
+    calibrate(model, [document for e in examples[:128] for document in e.documents[:1]])
+    model.to(device).train()
+
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}],
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+    )
+    dtype = fast_dtype(device) if config.precision == "auto" else _DTYPES[config.precision]
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    first, best = 0, float("-inf")
+    if state:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        scaler.load_state_dict(state["scaler"])
+        first, best = state["step"], state["best"]
+        torch.set_rng_state(state["random"])
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_cuda"])
+
+    def encode(texts: list[str], length: int) -> Tensor:
+        inputs = model.tokenizer(
+            texts, truncation=True, max_length=length, padding=True, return_tensors="pt"
+        ).to(device)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            weights: Tensor = model(**inputs)  # [len(texts), V]
+        return weights
+
+    stream = batches(examples, config.batch_size, config.seed, start=first * config.accumulate)
+    sums = torch.zeros(4, device=device)  # loss, ranking loss, query terms, document terms
+    since, started = first, time.perf_counter()
+    for step in range(first + 1, config.steps + 1):
+        rise = step / max(1.0, config.warmup * config.steps)
+        fall = (config.steps - step + 1) / max(1.0, (1 - config.warmup) * config.steps)
+        lr = config.lr * min(rise, fall, 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        strength = ramp(step, config.ramp)
+
+        optimizer.zero_grad(set_to_none=True)
+        for _ in range(config.accumulate):
+            batch = next(stream)
+            queries = encode([e.query for e in batch], config.query_length)  # [B, V]
+            texts = [text for e in batch for text in e.documents]
+            rows = encode(texts, config.document_length)  # [B * (1 + n), V]
+            groups = rows.view(len(batch), -1, rows.shape[1])  # [B, 1 + n, V]
+            if config.loss == "infonce":
+                ranking = infonce(queries, groups, [e.key for e in batch], config.temperature)
+            else:
+                teacher = torch.tensor([e.scores for e in batch], device=device)  # [B, 1 + n]
+                if config.loss == "margin_mse":
+                    ranking = margin_mse(queries, groups, teacher)
+                else:
+                    ranking = kl(queries, groups, teacher, config.temperature)
+            query_penalty = (flops if config.query_regularizer == "flops" else l1)(queries)
+            sparsity = config.document_flops * flops(rows) + config.query_flops * query_penalty
+            loss = ranking + strength * sparsity
+            if not torch.isfinite(loss):
+                raise TrainingError(
+                    f"the loss is {loss.item()} at step {step}, so training stopped; "
+                    f"{_last_checkpoint(output)}",
+                    "Lower --lr, or train with --precision fp32.",
+                )
+            scaler.scale(loss / config.accumulate).backward()
+            with torch.no_grad():
+                terms = [(r > 0).sum(dim=1).float().mean() for r in (queries, rows)]
+                sums += torch.stack([loss, ranking, *terms]) / config.accumulate
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        scaler.step(optimizer)
+        scaler.update()
+
+        saving = step % config.save_every == 0 or step == config.steps
+        if saving or step % config.log_every == 0 or step == first + 1:
+            means = (sums / (step - since)).tolist()
+            rate = (step - since) / (time.perf_counter() - started)
+            measures = dev.measure(model) if dev and saving else {}
+            now = measures.get(MEASURES.split()[0], float(step))  # no dev set: the last is best
+            better = saving and now > best
+            if better:
+                best = now
+                model.save(output)
+                _write_report(output, config, step, measures)
+            if saving:
+                _write_checkpoint(output, config, model, optimizer, scaler, step, best)
+            yield Progress(step, *means, lr, rate, measures, better)
+            sums.zero_()
+            since, started = step, time.perf_counter()
+    (output / CHECKPOINT).unlink()
+
+
+def _write_report(
+    output: Path, config: TrainConfig, step: int, measures: dict[str, float]
+) -> None:
+    report = {**dataclasses.asdict(config), "best_step": step, "dev_measures": measures}
+    (output / "training.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+def _write_checkpoint(
+    output: Path,
+    config: TrainConfig,
+    model: SpladeModel,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    step: int,
+    best: float,
+) -> None:
+    """All that resuming needs, written beside its place and renamed."""
+    output.mkdir(parents=True, exist_ok=True)
+    part = output / f".{CHECKPOINT}"
+    torch.save(
+        {
+            "config": dataclasses.asdict(config),
+            "step": step,
+            "best": best,
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scaler": scaler.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        },
+        part,
+    )
+    os.replace(part, output / CHECKPOINT)
+
+
+def _read_checkpoint(output: Path, config: TrainConfig) -> dict[str, Any]:
+    path = output / CHECKPOINT
+    if not path.is_file():
+        raise TrainingError(f"{output}: no interrupted run here", "Leave out --resume.")
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    now = dataclasses.asdict(config)
+    if changed := [name for name, value in state["config"].items() if now[name] != value]:
+        raise TrainingError(
+            f"{path}: the interrupted run had other settings ({', '.join(changed)})",
+            "Give the same ones, or start anew in another --output.",
+        )
+    return state
+
+
+def _last_checkpoint(output: Path) -> str:
+    if not (output / CHECKPOINT).is_file():
+        return "there is no checkpoint yet"
+    step = torch.load(output / CHECKPOINT, weights_only=True, mmap=True)["step"]
+    return f"the checkpoint of step {step} is in {output}"
