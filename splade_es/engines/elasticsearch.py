@@ -18,7 +18,8 @@ from splade_es.engines.server import ServerEngine
 from splade_es.errors import EngineError
 from splade_es.records import IndexMeta
 
-NO_RANK_FEATURES = "No handler for type [rank_features]"
+#: In the answer of a server without that type, in all the ways that versions word it.
+NO_RANK_FEATURES = "type [rank_features]"
 
 
 class ElasticsearchEngine(ServerEngine):

@@ -1,0 +1,408 @@
+"""What every engine must do, run unchanged against each of them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from splade_es.engines import connect
+from splade_es.engines.base import MAX_CLAUSES, MAX_K, Engine
+from splade_es.errors import EngineError, IndexMissing, QueryError
+from splade_es.records import Action, Clause, Features, IndexMeta, ItemResult
+
+META = IndexMeta("0.1.0", "models/tiny", "f" * 64, "v" * 64, 1, 100.0, 256, "max")
+
+SERVERS = {
+    "opensearch": "opensearch_url",
+    "elasticsearch": "elasticsearch_url",
+    "old-opensearch": "old_opensearch_url",
+    "old-elasticsearch": "old_elasticsearch_url",
+}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "local",
+        "opensearch",
+        "elasticsearch",
+        pytest.param("old-opensearch", marks=pytest.mark.slow),
+        pytest.param("old-elasticsearch", marks=pytest.mark.slow),
+    ],
+)
+def engine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
+    if request.param == "local":
+        url = f"local:{tmp_path_factory.mktemp('local')}"
+    else:
+        url = request.getfixturevalue(SERVERS[request.param])
+    engine = connect(url)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def index(engine: Engine) -> Iterator[str]:
+    name = f"test-{uuid.uuid4().hex}"
+    engine.create(name, META)
+    yield name
+    if engine.exists(name):
+        engine.delete(name)
+
+
+def source(features: Features, text: str = "", **further: Any) -> dict[str, Any]:
+    return {"splade": features, "text": text, **further}
+
+
+def fill(engine: Engine, index: str, documents: dict[str, Features]) -> None:
+    results = engine.bulk(index, [Action(id, source(f)) for id, f in documents.items()])
+    assert results == [ItemResult(201)] * len(documents)
+    engine.refresh(index)
+
+
+def test_an_index_remembers_what_it_was_made_with(engine: Engine, index: str) -> None:
+    assert engine.exists(index)
+    assert engine.meta(index) == META
+    assert index in engine.indices()
+    assert engine.indices() == sorted(engine.indices())
+    assert engine.count(index) == 0
+
+
+def test_an_index_is_made_once(engine: Engine, index: str) -> None:
+    with pytest.raises(EngineError, match=f"There is already an index '{index}' on {engine.name}"):
+        engine.create(index, META)
+
+
+def test_a_deleted_index_is_gone_and_its_name_free(engine: Engine, index: str) -> None:
+    fill(engine, index, {"a": {"heart": 3}})
+    engine.delete(index)
+    assert not engine.exists(index)
+    assert index not in engine.indices()
+    engine.create(index, META)
+    assert engine.count(index) == 0
+    assert engine.search(index, [Clause("heart", 1.0)], 10) == []
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda e, i: e.meta(i),
+        lambda e, i: e.bulk(i, [Action("a", source({"heart": 1}))]),
+        lambda e, i: e.refresh(i),
+        lambda e, i: e.count(i),
+        lambda e, i: e.search(i, [Clause("heart", 1.0)], 10),
+        lambda e, i: e.search(i, [], 10),
+        lambda e, i: e.search_many(i, [[Clause("heart", 1.0)]], 10),
+        lambda e, i: e.match(i, ["heart"], 10),
+        lambda e, i: e.explain(i, [Clause("heart", 1.0)], "a"),
+        lambda e, i: e.stats(i),
+        lambda e, i: e.delete(i),
+    ],
+)
+def test_an_unknown_index_is_named(engine: Engine, act: Callable[[Engine, str], object]) -> None:
+    with pytest.raises(IndexMissing) as caught:
+        act(engine, "no-such-index")
+    assert "There is no index 'no-such-index' on" in caught.value.message
+    assert "--index no-such-index" in caught.value.hint
+    assert not engine.exists("no-such-index")
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "a*", "*", "a,b", "_all", "-a", "a b", "../a", "."])
+def test_what_is_no_index_name_is_refused(engine: Engine, name: str) -> None:
+    for act in (engine.delete, engine.count, lambda name: engine.create(name, META)):
+        with pytest.raises(EngineError, match="cannot be the name of an index"):
+            act(name)
+
+
+def test_bulk_answers_each_action_in_order(engine: Engine, index: str) -> None:
+    first = engine.bulk(index, [Action(id, source({"heart": 1})) for id in ("b", "a")])
+    assert first == [ItemResult(201), ItemResult(201)]
+    second = engine.bulk(
+        index,
+        [
+            Action("new", source({"heart": 2})),
+            Action("a", source({"heart": 3})),
+            Action("b", None),
+            Action("never", None),
+        ],
+    )
+    assert [result.status for result in second] == [201, 200, 200, 404]
+    engine.refresh(index)
+    assert engine.count(index) == 2
+    hits = engine.search(index, [Clause("heart", 1.0)], 10)
+    assert [(hit.id, hit.score) for hit in hits] == [("a", 3.0), ("new", 2.0)]
+    assert engine.bulk(index, []) == []
+
+
+@pytest.mark.parametrize("weight", [0, -1, float("inf")])
+def test_one_bad_document_is_rejected_and_the_rest_indexed(
+    engine: Engine, index: str, weight: Any
+) -> None:
+    results = engine.bulk(
+        index,
+        [
+            Action("a", source({"heart": 1})),
+            Action("bad", source({"heart": 1, "zero": weight})),
+            Action("c", source({"heart": 2})),
+        ],
+    )
+    assert [result.status for result in results] == [201, 400, 201]
+    assert results[1].reason
+    engine.refresh(index)
+    assert [hit.id for hit in engine.search(index, [Clause("heart", 1.0)], 10)] == ["c", "a"]
+
+
+def test_a_document_without_features_counts_and_never_matches(engine: Engine, index: str) -> None:
+    fill(engine, index, {"empty": {}, "a": {"heart": 1}})
+    assert engine.count(index) == 2
+    assert [hit.id for hit in engine.search(index, [Clause("heart", 1.0)], 10)] == ["a"]
+
+
+def test_a_document_of_the_same_id_is_replaced(engine: Engine, index: str) -> None:
+    fill(engine, index, {"a": {"heart": 7, "lung": 1}})
+    engine.bulk(index, [Action("a", source({"liver": 2}, "new text", title="New"))])
+    engine.refresh(index)
+    assert engine.count(index) == 1
+    assert engine.search(index, [Clause("heart", 1.0), Clause("lung", 1.0)], 10) == []
+    (hit,) = engine.search(index, [Clause("liver", 1.0)], 10)
+    assert (hit.id, hit.score) == ("a", 2.0)
+    assert hit.source["title"] == "New"
+    assert hit.source["text"] == "new text"
+
+
+def test_hits_carry_their_fields_without_the_vector(engine: Engine, index: str) -> None:
+    fields = {
+        "title": "Pump",
+        "splade_top": ["heart", "lung"],
+        "splade_new": ["lung"],
+        "splade_view": "heart:3 lung:1",
+        "splade_n": 2,
+        "splade_max": 3.0,
+        "year": 1999,
+        "tags": ["x", "y"],
+    }
+    engine.bulk(index, [Action("a", source({"heart": 3, "lung": 1}, "The heart.", **fields))])
+    engine.refresh(index)
+    (hit,) = engine.search(index, [Clause("heart", 2.0)], 1)
+    assert hit.source == {"text": "The heart.", **fields}
+
+
+def test_a_field_of_another_type_does_not_lose_the_document(engine: Engine, index: str) -> None:
+    actions = [
+        Action("a", source({"heart": 3}, year=1999)),
+        Action("b", source({"heart": 2}, year="around 1900")),
+        Action("c", source({"heart": 1}, year="2001-01-01")),
+    ]
+    assert engine.bulk(index, actions) == [ItemResult(201)] * 3
+    engine.refresh(index)
+    years = [hit.source["year"] for hit in engine.search(index, [Clause("heart", 1.0)], 10)]
+    assert years == [1999, "around 1900", "2001-01-01"]
+
+
+ODD = ["a%2Eb", "%25", "%2E", "##ing", "Ġhello", "▁hello", "[CLS]", "*", "?", "/", '"', "\\", " "]
+ODD += [
+    "#",
+    ":",
+    "$",
+    "_id",
+    "null",
+    "1",
+    "心",
+    "ع",
+    "é",
+    "e\u0301",
+    "😀",
+    "\u200b",
+    "\x7f",
+    "a" * 99,
+]
+
+
+def test_every_feature_name_finds_its_own_document_only(engine: Engine, index: str) -> None:
+    fill(engine, index, {f"doc-{n}": {feature: n + 1} for n, feature in enumerate(ODD)})
+    found = engine.search_many(index, [[Clause(feature, 1.0)] for feature in ODD], 10)
+    assert found == [[(f"doc-{n}", n + 1.0)] for n in range(len(ODD))]
+    assert engine.explain(index, [Clause(feature, 1.0) for feature in ODD], "doc-0") == {
+        ODD[0]: 1.0
+    }
+
+
+def test_document_ids_come_back_as_given(engine: Engine, index: str) -> None:
+    ids = ["a/b?c#d", "with space", "ünïcödé", "_odd", "x" * 512, "007", '"quoted"']
+    fill(engine, index, {id: {"heart": n + 1} for n, id in enumerate(ids)})
+    hits = engine.search(index, [Clause("heart", 1.0)], 10)
+    assert [hit.id for hit in hits] == ids[::-1]
+    (found,) = engine.search_many(index, [[Clause("heart", 1.0)]], 10)
+    assert [hit.id for hit in found] == ids[::-1]
+    assert [engine.explain(index, [Clause("heart", 1.0)], id) for id in ids] == [
+        {"heart": n + 1.0} for n in range(len(ids))
+    ]
+
+
+@pytest.fixture(scope="module")
+def collection() -> tuple[dict[str, Features], Any, list[str]]:
+    """1,000 documents of about 60 of 2,000 features, as features and as a matrix."""
+    random = np.random.default_rng(7)
+    names = [f"t{n}" for n in range(2000)]
+    popularity = 1 / np.arange(1, 2001)
+    matrix = np.zeros((1000, 2000))
+    documents = {}
+    for row in range(1000):
+        columns = random.choice(2000, 60, replace=False, p=popularity / popularity.sum())
+        matrix[row, columns] = random.integers(1, 513, 60)
+        documents[str(row)] = {names[column]: int(matrix[row, column]) for column in columns}
+    return documents, matrix, names
+
+
+def test_scores_are_the_dot_products(
+    engine: Engine, index: str, collection: tuple[dict[str, Features], Any, list[str]]
+) -> None:
+    documents, matrix, names = collection
+    fill(engine, index, documents)
+    assert engine.count(index) == 1000
+    random = np.random.default_rng(8)
+    for exact in (True, False):
+        queries, expected = [], []
+        for _ in range(50):
+            columns = random.choice(2000, 20, replace=False)
+            boosts = random.integers(1, 10, 20) if exact else random.gamma(1.0, 0.01, 20)
+            boosts = boosts.astype(np.float32).astype(float)  # as the server reads them
+            queries.append([Clause(names[c], b) for c, b in zip(columns, boosts, strict=True)])
+            expected.append(matrix[:, columns] @ boosts)
+        for scores, found, clauses in zip(
+            expected, engine.search_many(index, queries, 100), queries, strict=True
+        ):
+            best = np.sort(scores[scores > 0])[::-1][:100]
+            by_rank = [hit.score for hit in found]
+            by_id = [scores[int(hit.id)] for hit in found]  # so ties may come in any order
+            tolerance = 0 if exact else 1e-6
+            np.testing.assert_allclose(by_rank, best, rtol=tolerance)
+            np.testing.assert_allclose(by_rank, by_id, rtol=tolerance)
+            one = engine.search(index, clauses, 100)
+            assert [hit.score for hit in one] == by_rank
+
+
+def test_explanations_add_up_to_the_score(engine: Engine, index: str) -> None:
+    fill(engine, index, {"a": {"heart": 214, "lung": 80, "liver": 9}, "b": {"bone": 1}})
+    clauses = [Clause("heart", 0.0123), Clause("lung", 0.7), Clause("bone", 2.0)]
+    (hit,) = engine.search(index, clauses[:2], 10)
+    explained = engine.explain(index, clauses, "a")
+    assert explained == pytest.approx({"heart": 214 * 0.0123, "lung": 56.0}, rel=1e-6)
+    assert sum(explained.values()) == pytest.approx(hit.score, rel=1e-6)
+    assert engine.explain(index, [Clause("tooth", 1.0)], "a") == {}
+    assert engine.explain(index, [], "a") == {}
+    with pytest.raises(QueryError, match=f"no document 'c' in the index '{index}'"):
+        engine.explain(index, clauses, "c")
+
+
+def test_a_query_of_nothing_finds_nothing(engine: Engine, index: str) -> None:
+    fill(engine, index, {"a": {"heart": 1}})
+    unknown, heart = [Clause("tooth", 1.0)], [Clause("heart", 1.0)]
+    assert engine.search(index, [], 10) == []
+    assert engine.search(index, unknown, 10) == []
+    assert engine.search_many(index, [], 10) == []
+    assert engine.search_many(index, [[]], 10) == [[]]
+    assert engine.search_many(index, [[], heart, unknown, heart, []], 10) == [
+        [],
+        [("a", 1.0)],
+        [],
+        [("a", 1.0)],
+        [],
+    ]
+
+
+def test_many_queries_come_back_in_order(engine: Engine, index: str) -> None:
+    fill(engine, index, {str(n): {f"t{n}": 1} for n in range(150)})
+    found = engine.search_many(index, [[Clause(f"t{n}", 2.0)] for n in range(150)], 10)
+    assert found == [[(str(n), 2.0)] for n in range(150)]
+
+
+def test_as_many_clauses_as_allowed(engine: Engine, index: str) -> None:
+    fill(engine, index, {"a": {f"t{n}": 1 for n in range(MAX_CLAUSES)}})
+    clauses = [Clause(f"t{n}", 1.0) for n in range(MAX_CLAUSES)]
+    assert [hit.score for hit in engine.search(index, clauses, 10)] == [MAX_CLAUSES]
+    assert engine.search_many(index, [clauses], 10) == [[("a", MAX_CLAUSES)]]
+    assert len(engine.explain(index, clauses, "a")) == MAX_CLAUSES
+    with pytest.raises(QueryError, match="The query has 1,001 terms, and 1,000 is the most"):
+        engine.search(index, [*clauses, Clause("one more", 1.0)], 10)
+
+
+def test_k_has_bounds(engine: Engine, index: str) -> None:
+    fill(engine, index, {str(n): {"heart": n + 1} for n in range(30)})
+    heart = [Clause("heart", 1.0)]
+    assert [hit.id for hit in engine.search(index, heart, 3)] == ["29", "28", "27"]
+    assert len(engine.search(index, heart, MAX_K)) == 30
+    assert len(engine.search_many(index, [heart], MAX_K)[0]) == 30
+    for k in (0, -1, MAX_K + 1):
+        for act in (
+            lambda: engine.search(index, heart, k),  # noqa: B023  called in this very turn
+            lambda: engine.search_many(index, [heart], k),  # noqa: B023
+            lambda: engine.match(index, ["heart"], k),  # noqa: B023
+        ):
+            with pytest.raises(QueryError, match=f"k is {k}. Ask for 1 to 10,000 results"):
+                act()
+
+
+@pytest.mark.parametrize("boost", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_boost_is_a_positive_number(engine: Engine, index: str, boost: float) -> None:
+    with pytest.raises(QueryError, match="The boost of 'heart' is"):
+        engine.search(index, [Clause("heart", boost)], 10)
+
+
+def test_match_searches_title_and_text(engine: Engine, index: str) -> None:
+    engine.bulk(
+        index,
+        [
+            Action("text", source({}, "The pump of the body", title="Anatomy")),
+            Action("title", source({}, "It moves the blood.", title="The pump")),
+            Action("none", source({"pump": 9}, "Something else altogether")),
+        ],
+    )
+    engine.refresh(index)
+    pump, stop_words, unknown = engine.match(index, ["Pump", "the of", "zebra"], 10)
+    assert {hit.id for hit in pump} == {"text", "title"}
+    assert all(hit.score > 0 for hit in pump)
+    assert stop_words == unknown == []
+    (both,) = engine.match(index, ["pump blood"], 1)
+    assert [hit.id for hit in both] == ["title"]
+    assert engine.match(index, [], 10) == []
+
+
+def test_match_scores_are_bm25(engine: Engine, index: str) -> None:
+    """k1 0.9, b 0.4, idf = ln(1 + (N - n + 0.5) / (n + 0.5)): the order depends on all three."""
+    texts = ["pump", "pump pump valve", "valve " * 8 + "pump", "bone", "bone valve"]
+    engine.bulk(index, [Action(str(n), source({}, text)) for n, text in enumerate(texts)])
+    engine.refresh(index)
+    (found,) = engine.match(index, ["pump"], 10)
+    mean = sum(len(text.split()) for text in texts) / 5
+    expected = {}
+    for n, text in enumerate(texts[:3]):
+        tf, length = text.split().count("pump"), len(text.split())
+        idf = np.log(1 + (5 - 3 + 0.5) / (3 + 0.5))
+        expected[str(n)] = idf * tf / (tf + 0.9 * (1 - 0.4 + 0.4 * length / mean))
+    scores = {hit.id: hit.score for hit in found}
+    ratio = scores["0"] / expected["0"]  # Lucene leaves out the constant factor k1 + 1
+    assert scores == pytest.approx({id: ratio * s for id, s in expected.items()}, rel=1e-4)
+
+
+def test_stats_say_what_is_there(engine: Engine, index: str) -> None:
+    fill(engine, index, {str(n): {"heart": n + 1} for n in range(20)})
+    stats = engine.stats(index)
+    assert stats.documents == 20
+    assert stats.bytes > 0
+    assert stats.field_type
+
+
+def test_closing_twice_is_safe(request: pytest.FixtureRequest, engine: Engine) -> None:
+    if engine.name == "local":
+        pytest.skip("the directory is locked by the engine under test")
+    name = request.node.callspec.params["engine"]
+    another = connect(request.getfixturevalue(SERVERS[name]))
+    assert (another.name, another.version) == (engine.name, engine.version)
+    another.close()
+    another.close()
