@@ -51,7 +51,7 @@ _LIST_START = re.compile(  # as Google and Sphinx write it
 _SENTENCE_END = re.compile(r"(?<![.\s]\w)(?<!etc)(?<!vs)[.?!](?=\s+[A-Z\"(])|\.$|$")
 _SIGNATURE = re.compile(r"[\w.]+\(.*\)(?: ?->.*)?")
 _MARKUP = re.compile(  # roles, link targets, tags, citations, quotes
-    r":[\w:]+:(?=`)|(?<=\w) <[^`>]*>(?=`)|</?\w[^>]*>|\[\d+\]_|`~?|\*\*|(?<=\s)\||\|(?=\s)"
+    r":[\w:]+:(?=`)|(?<=\w) <[^`>]*>(?=`)|</?\w[^>]*>|\[\d+\]_|`~?|(?<=\s)\||\|(?=\s)"
 )
 _NO_LETTER = re.compile(r"[^\w ]|[\d_]")
 
