@@ -47,11 +47,16 @@ def test_queries_are_read_in_the_format_that_the_file_has(tmp_path: Path, conten
     assert read_queries(str(path)) == expected
 
 
+def test_of_a_repeated_query_id_the_last_wins(tmp_path: Path) -> None:
+    path = tmp_path / "queries.tsv"
+    path.write_text("1\ta\n2\tb\n1\tc\n")
+    assert read_queries(str(path)) == [Query("1", "c"), Query("2", "b")]
+
+
 @pytest.mark.parametrize(
     ("content", "error"),
     [
         (b"\n\n", ": no queries. Write one a line."),
-        (b"1\ta\n1\tb", ':2: query "1" is given twice. Keep one of them.'),
         (b"1\ta\n2\t ", ':2: query "2" is empty. Write its text.'),
         (b"1 a", ":1: no tab. Write a query as: id, tab, text."),
         (b"1\ta\n2\t\xff", ":2: not UTF-8 at byte 3. Convert the file with iconv -t UTF-8."),
