@@ -133,7 +133,9 @@ def _start_elasticsearch(
     return _spawn(command, folder, environment), url
 
 
-def _spawn(command: list[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def _spawn(
+    command: list[str], folder: Path, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
     """In a process group of its own, and killed by the kernel when this process dies first."""
     if shutil.which("setpriv"):
         command = ["setpriv", "--pdeathsig", "KILL", *(command[command[0] == "setpriv" :])]

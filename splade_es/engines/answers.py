@@ -45,7 +45,6 @@ def engine_error(status: int, body: Any, server: str) -> EngineError:
             "Choose another name, or `--recreate` to replace it.",
         )
     says = f"{server} answers {status}" + (f" ({detail})" if detail else "")
-    says = says[0].upper() + says[1:]
     if status in (401, 403):
         return AccessDenied(
             says,
@@ -77,6 +76,11 @@ def unreachable(server: str, cause: BaseException, *, tls: bool = False) -> Engi
             "Set SPLADE_ES_CA_CERT to the certificate of its authority, or check http or https.",
         )
     return Unavailable(f"No answer from {server} ({text})", "Check the URL and that it runs.")
+
+
+def unreadable(server: str) -> EngineError:
+    """The error for an answer that is not the JSON these servers send."""
+    return EngineError(f"{server} answers what cannot be read", "Is there a proxy on the way?")
 
 
 def bulk_results(body: Any, server: str) -> list[ItemResult]:

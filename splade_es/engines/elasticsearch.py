@@ -12,7 +12,7 @@ import elastic_transport
 import elasticsearch
 
 from splade_es.engines.address import TIMEOUT, Address
-from splade_es.engines.answers import engine_error, unreachable
+from splade_es.engines.answers import engine_error, unreachable, unreadable
 from splade_es.engines.base import FieldType
 from splade_es.engines.server import ServerEngine
 from splade_es.errors import EngineError
@@ -60,7 +60,7 @@ class ElasticsearchEngine(ServerEngine):
         except elastic_transport.ConnectionTimeout as exc:
             raise unreachable(self._server, exc) from exc
         except elastic_transport.TransportError as exc:  # no JSON, mostly
-            raise EngineError(f"{self._server} answers what cannot be read") from exc
+            raise unreadable(self._server) from exc
 
     def create(self, index: str, meta: IndexMeta, field_type: FieldType | None = None) -> None:
         if field_type != "sparse_vector":

@@ -7,7 +7,7 @@ from typing import Any
 import opensearchpy
 
 from splade_es.engines.address import TIMEOUT, Address
-from splade_es.engines.answers import engine_error, unreachable
+from splade_es.engines.answers import engine_error, unreachable, unreadable
 from splade_es.engines.base import FieldType
 from splade_es.engines.server import ServerEngine
 from splade_es.errors import EngineError
@@ -42,7 +42,7 @@ class OpenSearchEngine(ServerEngine):
         except opensearchpy.TransportError as exc:
             raise engine_error(int(exc.status_code), exc.info, self._server) from exc
         except opensearchpy.OpenSearchException as exc:  # no JSON, mostly
-            raise EngineError(f"{self._server} answers what cannot be read") from exc
+            raise unreadable(self._server) from exc
 
     def create(self, index: str, meta: IndexMeta, field_type: FieldType | None = None) -> None:
         if field_type == "sparse_vector":  # which is another, approximate thing on OpenSearch

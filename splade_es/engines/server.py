@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from splade_es.engines.address import Address
-from splade_es.engines.answers import bulk_results, index_missing, scored_ids
+from splade_es.engines.answers import bulk_results, index_missing, scored_ids, unreadable
 from splade_es.engines.base import FIELD, FieldType, check_index_name, check_search
 from splade_es.errors import IndexMismatch, QueryError
 from splade_es.mappings import index_body
@@ -35,6 +35,7 @@ class ServerEngine(ABC):
     def __init__(self, address: Address, version: str) -> None:
         self.version = version
         self.where = address.url
+        self._server = f"{self.name} at {self.where}"  # as errors call it
         self._field_types: dict[str, FieldType] = {}
 
     @abstractmethod
@@ -49,11 +50,13 @@ class ServerEngine(ABC):
 
     def _request(self, method: str, index: str, action: str = "", *lines: Any) -> Any:
         check_index_name(index)
-        body = b"".join(
-            json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-            for line in lines
-        )
-        return self._send(method, f"/{quote(index, safe='')}{action}", body or None)
+        texts = [json.dumps(line, ensure_ascii=False, separators=(",", ":")) for line in lines]
+        # A query typed in another encoding may hold lone surrogates, which no server minds.
+        body = "\n".join([*texts, ""]).encode("utf-8", "surrogatepass")
+        answer = self._send(method, f"/{quote(index, safe='')}{action}", body or None)
+        if not isinstance(answer, (dict, bool)):
+            raise unreadable(self._server)
+        return answer
 
     def _put(self, index: str, meta: IndexMeta, features: dict[str, Any]) -> None:
         self._field_types.pop(index, None)
@@ -68,7 +71,7 @@ class ServerEngine(ABC):
         mapping: dict[str, Any] = next(iter(answer.values()))["mappings"]  # by name, not alias
         if not mapping.get("_meta", {}).get("splade_es"):
             raise IndexMismatch(
-                f"splade-es did not make the index {index!r} on {self.name} at {self.where}",
+                f"splade-es did not make the index {index!r} on {self._server}",
                 "Choose another --index.",
             )
         field_type: FieldType = mapping["properties"][FIELD]["type"]
@@ -95,7 +98,7 @@ class ServerEngine(ABC):
         if not actions:
             return []
         if not self.exists(index):  # the bulk API would make it, with a mapping of its own
-            raise index_missing(index, f"{self.name} at {self.where}")
+            raise index_missing(index, self._server)
         lines: list[Any] = []
         for id, source in actions:
             if source is None:
@@ -187,7 +190,3 @@ class ServerEngine(ABC):
         self._mapping(index)  # never remove what splade-es did not make
         self._request("DELETE", index)
         self._field_types.pop(index, None)
-
-    @property
-    def _server(self) -> str:
-        return f"{self.name} at {self.where}"

@@ -1,0 +1,343 @@
+"""What a person is told when a server says no, is down, or is no server at all."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from splade_es.engines import connect
+from splade_es.engines.address import Address, identify
+from splade_es.engines.elasticsearch import ElasticsearchEngine
+from splade_es.engines.opensearch import OpenSearchEngine
+from splade_es.engines.server import ServerEngine
+from splade_es.errors import (
+    AccessDenied,
+    EngineError,
+    IndexMismatch,
+    IndexMissing,
+    RequestTooLarge,
+    Unavailable,
+)
+from splade_es.records import Action, Clause, IndexMeta
+
+META = IndexMeta("0.1.0", "models/tiny", "f" * 64, "v" * 64, 1, 100.0, 256, "max")
+ENGINES = [ElasticsearchEngine, OpenSearchEngine]
+ACTION = Action("a", {"splade": {"heart": 1}, "text": ""})
+
+
+class Stub:
+    """A server on the loopback that gives every request of a method the same answer."""
+
+    def __init__(self) -> None:
+        self.status, self.content_type, self.body = 200, "application/json", b"{}"
+        self.requests: list[str] = []
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                self.rfile.read(int(self.headers.get("content-length", 0)))
+                stub.requests.append(f"{self.command} {self.path}")
+                found = self.command == "HEAD"  # the look for the index comes before a bulk
+                self.send_response(200 if found else stub.status)
+                self.send_header("content-type", stub.content_type)
+                self.send_header("x-elastic-product", "Elasticsearch")
+                self.send_header("content-length", "0" if found else str(len(stub.body)))
+                self.end_headers()
+                if not found:
+                    self.wfile.write(stub.body)
+
+            do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = answer
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def says(self, status: int, body: Any, content_type: str = "application/json") -> None:
+        self.status, self.content_type = status, content_type
+        self.body = body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    stub = Stub()
+    thread = threading.Thread(target=stub.server.serve_forever)
+    thread.start()
+    yield stub
+    stub.server.shutdown()
+    stub.server.server_close()
+    thread.join()
+
+
+@pytest.fixture(params=ENGINES)
+def stubbed(stub: Stub, request: pytest.FixtureRequest) -> Iterator[ServerEngine]:
+    engine: ServerEngine = request.param(Address.parse(stub.url), "9.0.0")
+    yield engine
+    engine.close()
+
+
+def error(kind: str, reason: str, **further: Any) -> dict[str, Any]:
+    cause = {"type": kind, "reason": reason, **further}
+    return {"error": {"root_cause": [cause], **cause}}
+
+
+@pytest.mark.parametrize(
+    "status, kind",
+    [
+        (401, AccessDenied),
+        (403, AccessDenied),
+        (413, RequestTooLarge),
+        (429, Unavailable),
+        (502, Unavailable),
+        (503, Unavailable),
+        (504, Unavailable),
+        (400, EngineError),
+        (500, EngineError),
+    ],
+)
+@pytest.mark.parametrize("html", [False, True], ids=["json", "a proxy's page"])
+def test_a_refused_request_is_sent_once_and_named(
+    stub: Stub, stubbed: ServerEngine, status: int, kind: type[EngineError], html: bool
+) -> None:
+    page = b"<html><h1>nginx</h1></html>"
+    body: Any = page if html else error("some_exception", "for some reason")
+    stub.says(status, body, "text/html" if html else "application/json")
+    with pytest.raises(EngineError) as caught:
+        stubbed.bulk("docs", [ACTION])
+    assert type(caught.value) is kind
+    assert f"{stubbed.name} at {stub.url} answers {status}" in str(caught.value)
+    assert html or "some_exception: for some reason" in str(caught.value)
+    assert stub.requests == ["HEAD /docs", "POST /docs/_bulk"]
+    if kind is AccessDenied:
+        for variable in ("SPLADE_ES_API_KEY", "SPLADE_ES_USERNAME", "SPLADE_ES_PASSWORD"):
+            assert variable in caught.value.hint
+
+
+def test_items_keep_their_order_status_and_innermost_reason(
+    stub: Stub, stubbed: ServerEngine
+) -> None:
+    deep = {"type": "outer", "reason": "o", "caused_by": {"type": "inner", "reason": "i"}}
+    rejected = {"type": "rejected_execution_exception", "reason": "queue is full"}
+    items = [
+        {"index": {"_id": "a", "status": 201, "result": "created"}},
+        {"index": {"_id": "b", "status": 400, "error": deep}},
+        {"index": {"_id": "c", "status": 429, "error": rejected}},
+        {"delete": {"_id": "d", "status": 404, "result": "not_found"}},
+    ]
+    stub.says(200, {"errors": True, "items": items})
+    assert stubbed.bulk("docs", [ACTION] * 4) == [
+        (201, ""),
+        (400, "inner: i"),
+        (429, "rejected_execution_exception: queue is full"),
+        (404, ""),
+    ]
+
+
+def test_an_index_that_goes_away_during_the_request_is_missing(
+    stub: Stub, stubbed: ServerEngine
+) -> None:
+    gone = error("index_not_found_exception", "no such index [docs]", index="docs")
+    stub.says(200, {"errors": True, "items": [{"index": {"_id": "a", "status": 404, **gone}}]})
+    with pytest.raises(IndexMissing, match="There is no index 'docs' on"):
+        stubbed.bulk("docs", [ACTION])
+
+
+@pytest.mark.parametrize("status, kind", [(429, Unavailable), (400, EngineError)])
+def test_one_failed_search_of_many_is_an_error(
+    stub: Stub, stubbed: ServerEngine, status: int, kind: type[EngineError]
+) -> None:
+    stubbed._field_types["docs"] = "rank_features"
+    good = {"status": 200, "hits": {"hits": []}}
+    stub.says(200, {"responses": [good, {"status": status, **error("bad", "one shard failed")}]})
+    with pytest.raises(EngineError, match="bad: one shard failed") as caught:
+        stubbed.search_many("docs", [[Clause("heart", 1.0)]] * 2, 10)
+    assert type(caught.value) is kind
+
+
+def test_an_answer_that_is_no_json_is_one_line(stub: Stub, stubbed: ServerEngine) -> None:
+    stub.says(200, b"<html>", "text/html")
+    with pytest.raises(EngineError, match="answers what cannot be read"):
+        stubbed.count("docs")
+
+
+def test_a_server_that_never_answers_times_out(
+    stub: Stub, stubbed: ServerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for module in ("elasticsearch", "opensearch"):
+            monkeypatch.setattr(f"splade_es.engines.{module}.TIMEOUT", 0.2)
+        address = Address.parse(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        engine = type(stubbed)(address, "9.0.0")
+        with pytest.raises(Unavailable, match=f"No answer from {engine.name} at {address.url}"):
+            engine.count("docs")
+        engine.close()
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_a_server_that_is_down(kind: type[ServerEngine]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    engine = kind(Address.parse(url), "9.0.0")
+    with pytest.raises(Unavailable) as caught:
+        engine.count("docs")
+    engine.close()
+    assert str(caught.value) == (
+        f"No answer from {engine.name} at {url} ([Errno 111] Connection refused). "
+        "Check the URL and that it runs."
+    )
+    with pytest.raises(Unavailable, match=f"No answer from {url} .*Connection refused"):
+        connect(url)
+
+
+@pytest.mark.parametrize("status, kind", [(401, AccessDenied), (404, EngineError)])
+def test_connect_says_why_the_server_is_not_known(
+    stub: Stub, status: int, kind: type[EngineError]
+) -> None:
+    stub.says(status, error("security_exception", "missing credentials"))
+    with pytest.raises(kind, match=f"the server at {stub.url} answers {status}"):
+        connect(stub.url)
+
+
+@pytest.mark.parametrize("body", [b"<html>", {}, [], {"version": "1"}, {"nodes": {}}])
+def test_something_else_that_listens_there(stub: Stub, body: Any) -> None:
+    stub.says(200, body)
+    with pytest.raises(EngineError, match="is neither Elasticsearch nor OpenSearch"):
+        connect(stub.url)
+
+
+def test_an_elasticsearch_that_is_too_old(stub: Stub) -> None:
+    stub.says(200, {"version": {"number": "7.17.0"}, "tagline": "You Know, for Search"})
+    with pytest.raises(EngineError, match=r"Elasticsearch 7.17.0. It must be 8 or newer"):
+        connect(stub.url)
+
+
+def test_tls_where_there_is_none(stub: Stub) -> None:
+    address = Address.parse(stub.url.replace("http:", "https:"))
+    with pytest.raises(EngineError, match="SPLADE_ES_CA_CERT") as caught:
+        identify(address)
+    assert not isinstance(caught.value, Unavailable)  # trying again does not help
+    for kind in ENGINES:
+        engine = kind(address, "9.0.0")
+        with pytest.raises(EngineError, match="No trusted TLS connection to"):
+            engine.count("docs")
+        engine.close()
+
+
+def without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.username is None:
+        pytest.skip("the running server asks for no password")
+    return f"{parts.scheme}://{parts.hostname}:{parts.port}"
+
+
+def test_credentials_of_the_url_or_the_environment_let_one_in(
+    elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, bare = urlsplit(elasticsearch_url), without_credentials(elasticsearch_url)
+    engine = connect(elasticsearch_url)
+    assert (engine.name, engine.where) == ("elasticsearch", bare)
+    engine.close()
+    monkeypatch.setenv("SPLADE_ES_USERNAME", str(parts.username))
+    monkeypatch.setenv("SPLADE_ES_PASSWORD", str(parts.password))
+    engine = connect(bare)
+    assert not engine.exists("docs")
+    engine.close()
+
+
+def test_a_wrong_password_is_denied_and_never_shown(
+    elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = without_credentials(elasticsearch_url)
+    with pytest.raises(AccessDenied, match="answers 401"):
+        connect(bare)
+    monkeypatch.setenv("SPLADE_ES_API_KEY", "bm90OmFrZXk=")
+    address = Address.parse(bare.replace("//", "//tester:s3cret@"))
+    engine = ElasticsearchEngine(address, "9.5.0")
+    with pytest.raises(AccessDenied) as caught:
+        engine.create("docs", META)
+    engine.close()
+    shown = f"{caught.value!s} {caught.value!r} {engine!r} {engine.where} {address!r}"
+    assert "SPLADE_ES_USERNAME" in shown
+    assert "s3cret" not in shown
+    assert "dGVzdGVyOnMzY3JldA" not in shown  # the same in base64
+
+
+def test_an_api_key_may_do_what_it_was_made_for(
+    elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = without_credentials(elasticsearch_url)
+    superuser = connect(elasticsearch_url)
+    assert isinstance(superuser, ServerEngine)
+    for cluster, outcome in ((["monitor"], "connects"), ([], "denied")):
+        reader = {"cluster": cluster, "index": [{"names": ["docs"], "privileges": ["read"]}]}
+        body = json.dumps({"name": "reader", "role_descriptors": {"reader": reader}}).encode()
+        key = superuser._send("POST", "/_security/api_key", body)["encoded"]
+        monkeypatch.setenv("SPLADE_ES_API_KEY", key)
+        if outcome == "denied":
+            with pytest.raises(AccessDenied, match="answers 403.*monitor"):
+                connect(bare)
+            continue
+        engine = connect(bare)
+        with pytest.raises(AccessDenied, match="answers 403") as caught:
+            engine.create("docs", META)
+        engine.close()
+        assert "with the right to do this" in caught.value.hint
+        assert key not in str(caught.value)
+    superuser.close()
+
+
+def test_an_index_of_someone_else_is_left_alone(
+    opensearch_url: str, elasticsearch_url: str
+) -> None:
+    for url in (opensearch_url, elasticsearch_url):
+        engine = connect(url)
+        assert isinstance(engine, ServerEngine)
+        engine._send("PUT", "/foreign", b'{"mappings":{"properties":{"text":{"type":"text"}}}}')
+        try:
+            for act in (engine.meta, engine.delete, lambda i: engine.search(i, [], 10)):  # noqa: B023
+                with pytest.raises(
+                    IndexMismatch, match="splade-es did not make the index 'foreign'"
+                ):
+                    act("foreign")
+            assert "foreign" not in engine.indices()
+            assert engine.exists("foreign")
+        finally:
+            engine._send("DELETE", "/foreign", None)
+            engine.close()
+
+
+def test_a_request_over_the_server_s_limit_is_too_large(
+    opensearch_url: str, elasticsearch_url: str
+) -> None:
+    huge = Action("huge", {"splade": {"heart": 1}, "text": "word " * 21_000_000})
+    for url in (opensearch_url, elasticsearch_url):
+        engine = connect(url)
+        engine.create("limits", META)
+        try:
+            with pytest.raises(RequestTooLarge, match="answers 413"):
+                engine.bulk("limits", [huge])
+            assert engine.bulk("limits", [ACTION]) == [(201, "")]
+        finally:
+            engine.delete("limits")
+            engine.close()
+
+
+def test_field_types_are_those_of_the_product(opensearch_url: str, elasticsearch_url: str) -> None:
+    opensearch, elasticsearch = connect(opensearch_url), connect(elasticsearch_url)
+    try:
+        with pytest.raises(EngineError, match="OpenSearch keeps features as rank_features"):
+            opensearch.create("typed", META, "sparse_vector")
+        elasticsearch.create("typed", META, "sparse_vector")
+        assert elasticsearch.stats("typed").field_type == "sparse_vector"
+        elasticsearch.delete("typed")
+    finally:
+        opensearch.close()
+        elasticsearch.close()
