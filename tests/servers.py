@@ -29,8 +29,8 @@ CACHE = TESTS.parent / ".cache" / "servers"
 OPENSEARCH, OPENSEARCH_OLD = "3.5.0", "3.2.0"
 ELASTICSEARCH, ELASTICSEARCH_OLD = "9.5.0", "8.19.21"
 STARTUP_SECONDS = 180
-#: The only user of the Elasticsearch started here, a superuser of its file realm.
-USER, PASSWORD = "tester", "splade-tests"
+#: Users of the Elasticsearch started here: a superuser, and one who may look but not write.
+USER, READER, PASSWORD = "tester", "reader", "splade-tests"
 PASSWORD_BCRYPT = "$2a$10$kWBdKId1CvV3IOCO0qMek.mn0c48f9uIxePy4QprW4681Ih8vK4Ey"
 
 
@@ -120,8 +120,9 @@ def _start_elasticsearch(
         "xpack.security.autoconfiguration.enabled: false\n"
         "cluster.routing.allocation.disk.threshold_enabled: false\n"  # a full laptop may test too
     )
-    (home / "config/users").write_text(f"{USER}:{PASSWORD_BCRYPT}\n")
-    (home / "config/users_roles").write_text(f"superuser:{USER}\n")
+    (home / "config/users").write_text(f"{USER}:{PASSWORD_BCRYPT}\n{READER}:{PASSWORD_BCRYPT}\n")
+    (home / "config/users_roles").write_text(f"superuser:{USER}\nreader:{READER}\n")
+    (home / "config/roles.yml").write_text("reader: {cluster: [monitor]}\n")
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "ES_JAVA_HOME": str(java)}
     environment["ES_JAVA_OPTS"] = "-Xms512m -Xmx512m"
     command = [str(home / "bin/elasticsearch")]
