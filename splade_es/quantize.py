@@ -1,0 +1,78 @@
+"""Model weights -> the integers that are stored.
+
+Lucene keeps 9 significant bits of a feature's weight and truncates the rest, so on both servers an
+integer from 1 to 512 is stored exactly and scores are exact sums; most other numbers are not.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splade_es.errors import ModelError
+from splade_es.records import SparseRow
+
+#: The largest n for which 1..n fit in Lucene's 9 bits: 513 comes back as 512.
+MAX_WEIGHT = 512
+
+
+class Quantized(NamedTuple):
+    """One document vector as stored, by ascending vocabulary id.
+
+    ids: int32 [n]; values: int32 [n], each in 1..MAX_WEIGHT; saturated: how many of them were
+    larger and were clipped to MAX_WEIGHT.
+    """
+
+    ids: NDArray[np.int32]
+    values: NDArray[np.int32]
+    saturated: int
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """value = round(weight x scale), where a value of 0 is dropped.
+
+    top_k keeps the strongest terms only (of equal weights the smaller vocabulary id), threshold
+    drops weights below it, in the model's own unit. Raises ModelError for a setting out of range.
+    """
+
+    scale: float = 100.0
+    top_k: int | None = None
+    threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise ModelError(f"The scale of stored weights is {self.scale}", "Set it above 0.")
+        if self.top_k is not None and self.top_k < 1:
+            raise ModelError(f"top_k is {self.top_k}", "Keep at least 1 term of a document.")
+        if not (math.isfinite(self.threshold) and self.threshold >= 0):
+            raise ModelError(
+                f"The threshold of weights is {self.threshold}", "Set it to 0 or more."
+            )
+
+    def quantize(self, row: SparseRow) -> Quantized:
+        """Raises ModelError for a weight that is negative or no number."""
+        ids, weights = row.ids, row.weights
+        bad = ~(np.isfinite(weights) & (weights >= 0))
+        if bad.any():
+            first = int(bad.argmax())
+            raise ModelError(
+                f"The model gives token {ids[first]} the weight {weights[first]}",
+                "Its training went wrong: take an earlier checkpoint.",
+            )
+        # In float64, so that no product is rounded before `rint` rounds it.
+        exact = np.rint(weights.astype(np.float64) * self.scale)
+        keep = np.flatnonzero((exact > 0) & (weights >= self.threshold))
+        if self.top_k is not None and keep.size > self.top_k:
+            strongest = np.lexsort((ids[keep], -weights[keep]))[: self.top_k]
+            keep = np.sort(keep[strongest])
+        kept = exact[keep]
+        return Quantized(
+            ids[keep].astype(np.int32),
+            np.minimum(kept, MAX_WEIGHT).astype(np.int32),
+            int((kept > MAX_WEIGHT).sum()),
+        )
