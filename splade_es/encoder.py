@@ -8,7 +8,7 @@ picked on the device, and only they travel.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 import numpy as np
@@ -21,8 +21,9 @@ from splade_es.head import winning_positions
 from splade_es.model import SpladeModel, fingerprint
 from splade_es.records import SparseRow
 
-# A window closes at either bound, so that 2,048 huge texts cannot fill the memory.
-_WINDOW_TEXTS = 2048
+# A window is some batches of the longest texts, so that sorting it by length pays; it closes at a
+# number of characters too, so that a window of huge texts cannot fill the memory.
+_WINDOW_BATCHES = 8
 _WINDOW_CHARACTERS = 8_000_000
 _CPU_BATCH_TOKENS = 4096
 _GPU_BATCH_TOKENS = 65536
@@ -63,6 +64,7 @@ class Encoder:
         self.max_length = model.max_length
         self.pooling = model.pooling
         self.vocabulary = model.vocabulary
+        self._special = frozenset(model.tokenizer.all_special_ids)
 
     @classmethod
     def load(cls, name: str, max_length: int | None = None) -> Encoder:
@@ -88,7 +90,7 @@ class Encoder:
         with_sources: bool = False,
         batch_tokens: int | None = None,
     ) -> Iterator[SparseRow]:
-        """One row for each text, in order; a text without a known token gives an empty row.
+        """One row for each text, in order; a text without a token of its own gives an empty row.
 
         with_sources: also say which input token won each weight (its position in the tokenised
         text; max pooling only). batch_tokens: tokens in a batch, padding included.
@@ -96,7 +98,7 @@ class Encoder:
         budget = batch_tokens or (
             _CPU_BATCH_TOKENS if self.device.type == "cpu" else _GPU_BATCH_TOKENS
         )
-        for window in _windows(texts):
+        for window in _windows(texts, _WINDOW_BATCHES * max(1, budget // self.max_length)):
             yield from self._encode_window(window, budget, with_sources)
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
@@ -106,22 +108,23 @@ class Encoder:
         )
         return cast("list[tuple[int, int]]", encoding["offset_mapping"])
 
-    def _encode_window(
-        self, texts: list[str], budget: int, with_sources: bool
-    ) -> list[SparseRow]:
+    def _encode_window(self, texts: list[str], budget: int, with_sources: bool) -> list[SparseRow]:
         ids = _tokenize(self.model, texts)
-        order = sorted(range(len(texts)), key=lambda i: len(ids[i]), reverse=True)
-        rows: list[SparseRow | None] = [None] * len(texts)
+        rows = [SparseRow(np.empty(0, np.int32), np.empty(0, np.float32)) for _ in texts]
+        # Of special tokens alone a model still makes something up, the same for each such text.
+        order = [i for i, row in enumerate(ids) if not self._special.issuperset(row)]
+        order.sort(key=lambda i: len(ids[i]), reverse=True)
         while order:
             size = max(1, budget // max(1, len(ids[order[0]])))  # the longest is first
             batch, order = order[:size], order[size:]
-            for i, row in zip(batch, self._encode_batch([ids[i] for i in batch], with_sources)):
+            encoded = self._encode_batch([ids[i] for i in batch], with_sources)
+            for i, row in zip(batch, encoded, strict=True):
                 rows[i] = row
-        return cast("list[SparseRow]", rows)
+        return rows
 
     @torch.inference_mode()
     def _encode_batch(self, ids: list[list[int]], with_sources: bool) -> Iterator[SparseRow]:
-        inputs = pad(self.model, ids).to(self.device)
+        inputs = pad(self.model, ids, self.device)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             weights = self.model(**inputs)  # [B, V]
             hidden = self.model.hidden(**inputs) if with_sources else None  # [B, L, d]
@@ -130,7 +133,7 @@ class Encoder:
         ends = counts.cumsum(0).tolist()
         all_ids = columns.to(torch.int32).cpu().numpy()
         all_weights = weights[rows, columns].float().cpu().numpy()
-        for row, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        for row, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
             sources: NDArray[np.int32] | None = None
             if hidden is not None:
                 winners = winning_positions(
@@ -140,18 +143,19 @@ class Encoder:
             yield SparseRow(all_ids[start:end], all_weights[start:end], sources)
 
 
-def pad(model: SpladeModel, ids: list[list[int]]) -> dict[str, Tensor]:
+def pad(model: SpladeModel, ids: list[list[int]], device: torch.device) -> dict[str, Tensor]:
     """Token ids of several texts as the model's inputs [B, L], padded to the longest."""
-    return cast("dict[str, Tensor]", model.tokenizer.pad({"input_ids": ids}, return_tensors="pt"))
+    inputs = model.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(device)
+    return cast("dict[str, Tensor]", inputs)
 
 
-def _windows(texts: Iterable[str]) -> Iterator[list[str]]:
+def _windows(texts: Iterable[str], size: int) -> Iterator[list[str]]:
     window: list[str] = []
     characters = 0
     for text in texts:
         window.append(text)
         characters += len(text)
-        if len(window) == _WINDOW_TEXTS or characters >= _WINDOW_CHARACTERS:
+        if len(window) == size or characters >= _WINDOW_CHARACTERS:
             yield window
             window, characters = [], 0
     if window:
@@ -178,5 +182,3 @@ def _tokenize(model: SpladeModel, texts: list[str]) -> list[list[int]]:
         for i, row in zip(short, run([texts[i] for i in short]), strict=True):
             ids[i] = row
     return ids
-
-

@@ -1,7 +1,7 @@
 """The SPLADE head: hidden states in, one weight per vocabulary entry out.
 
-    max:  w[b, v] = log1p(relu(max over l of (H[b, l] . W[v] + bias[v])))      (SPLADE v2, 2109.10086)
-    sum:  w[b, v] = sum over l of log1p(relu(H[b, l] . W[v] + bias[v]))        (SPLADE, 2107.05720)
+    max:  w[b, v] = log1p(relu(max over l of H[b, l] . W[v] + bias[v]))   (SPLADE v2, 2109.10086)
+    sum:  w[b, v] = sum over l of log1p(relu(H[b, l] . W[v] + bias[v]))      (SPLADE, 2107.05720)
 
 over the unmasked positions l. The plain way builds the B x L x V logits, several times over. Here
 they never exist: log1p and relu are monotone, so the max comes first; it is taken tile by tile, for
@@ -12,7 +12,7 @@ else.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ def splade_head(
     tokens = hidden[mask.bool()]  # [T, d], rows of the batch one after the other, no padding
     lengths = mask.bool().sum(dim=1).tolist()
     if pooling == "sum":
-        return _SumOfActivations.apply(tokens, weight, bias, lengths)
+        return cast(Tensor, _SumOfActivations.apply(tokens, weight, bias, lengths))
     return torch.log1p(torch.relu(_MaxOfLogits.apply(tokens, weight, bias, lengths)))
 
 
@@ -59,7 +59,7 @@ def _tile(tokens: Tensor, size: int) -> int:
 
 
 class _MaxOfLogits(torch.autograd.Function):
-    """float32 [B, V] = max over each row's tokens of tokens @ weight.T + bias; -inf for no token."""
+    """float32 [B, V]: max over each row's tokens of tokens @ weight.T + bias; -inf for none."""
 
     @staticmethod
     def forward(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 import transformers
 from torch import Tensor, nn
+from transformers.utils.hub import cached_file
 
 from splade_es.errors import ModelError
 from splade_es.head import Pooling, splade_head
@@ -157,13 +158,13 @@ class SpladeModel(nn.Module):
     @property
     def vocabulary(self) -> list[str]:
         """The token of each vocabulary id; rows of the decoder without a token are left out."""
-        return cast("list[str]", self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer))))
+        return cast(
+            "list[str]", self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
+        )
 
 
 def fingerprint(name: str) -> str:
     """SHA-256 of a model's weight files: two models with the same one give the same vectors."""
-    from transformers.utils import cached_file
-
     directory = Path(name)
     if not directory.is_dir():
         directory = Path(cast(str, cached_file(name, "config.json"))).parent
@@ -228,8 +229,6 @@ def _why_not_loaded(name: str, error: Exception) -> str:
 
 def _pooling_config(name: str) -> dict[str, Any] | None:
     """SpladePooling's settings, where the model has been saved for sentence-transformers."""
-    from transformers.utils import cached_file
-
     path = cached_file(
         name,
         str(_POOLING_CONFIG),

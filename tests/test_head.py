@@ -27,7 +27,9 @@ def case(
 
 
 @pytest.mark.parametrize("pooling", ["max", "sum"])
-@pytest.mark.parametrize("shape", [(3, 7, 16, 1100), (1, 1, 5, 1), (5, 33, 24, 511), (2, 4, 8, 513)])
+@pytest.mark.parametrize(
+    "shape", [(3, 7, 16, 1100), (1, 1, 5, 1), (5, 33, 24, 511), (2, 4, 8, 513)]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_values_and_gradients_are_those_of_the_dense_formula(
     pooling: Pooling, shape: tuple[int, int, int, int], dtype: torch.dtype
@@ -43,7 +45,9 @@ def test_values_and_gradients_are_those_of_the_dense_formula(
         assert 0 < (ours > 0).sum() < ours.numel()
 
     upstream = torch.rand(ours.shape, generator=torch.Generator().manual_seed(1))
-    upstream = upstream * ((ours > 0) == (theirs > 0))  # rounding may shut an entry at the threshold
+    upstream = upstream * (
+        (ours > 0) == (theirs > 0)
+    )  # rounding may shut an entry at the threshold
     inputs = (hidden, weight, bias)
     for a, b in zip(
         torch.autograd.grad((ours * upstream).sum(), inputs),

@@ -40,8 +40,7 @@ def calibrate(model: SpladeModel, texts: list[str]) -> None:
     maxima = []
     for text in texts:
         ids = model.tokenizer(text, truncation=True, max_length=model.max_length)["input_ids"]
-        inputs = pad(model, [ids])
-        hidden = model.hidden(**{k: v.to(model.decoder.weight.device) for k, v in inputs.items()})
+        hidden = model.hidden(**pad(model, [ids], model.decoder.weight.device))  # [1, L, d]
         logits = hidden[0] @ model.decoder.weight.T  # [L, V]
         maxima.append(logits.amax(dim=0))  # [V]
     top = torch.stack(maxima)  # [N, V]

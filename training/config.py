@@ -84,7 +84,9 @@ def read_config(path: str) -> dict[str, Any]:
     except OSError as error:
         raise TrainingError(f"{path}: {error.strerror}", "Give a YAML file.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TrainingError(f"{path}: no YAML ({error})", "Write lines of `name: value`.") from error
+        raise TrainingError(
+            f"{path}: no YAML ({error})", "Write lines of `name: value`."
+        ) from error
     if not isinstance(values, dict):
         raise TrainingError(f"{path}: no settings in it", "Write lines of `name: value`.")
     fields = {f.name: f for f in dataclasses.fields(TrainConfig)}

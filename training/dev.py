@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from splade_es.collection import open_beir
 from splade_es.corpus import read_documents
 from splade_es.encoder import Encoder
 from splade_es.evaluate import evaluate, parse_measures
 from splade_es.model import SpladeModel
 from splade_es.records import Document, Run
-from splade_es.collection import open_beir
 
 #: The best checkpoint is the one that is best by the first.
 MEASURES = "nDCG@10 RR@10"
@@ -68,9 +68,11 @@ class DevSet:
         run: Run = {
             query.id: {
                 self.documents[i].id: score
-                for i, score in zip(best.indices[:, q].tolist(), best.values[:, q].tolist())
+                for i, score in zip(
+                    best.indices[:, q].tolist(), best.values[:, q].tolist(), strict=True
+                )
                 if score > 0
             }
             for q, query in enumerate(self.queries)
         }
-        return evaluate(run, self.qrels, self.measures).means
+        return dict(evaluate(run, self.qrels, self.measures).means)

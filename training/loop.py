@@ -63,16 +63,14 @@ def train(config: TrainConfig, resume: bool = False) -> Iterator[Progress]:
     torch.manual_seed(config.seed)
     model = SpladeModel.load(config.model, config.document_length)
     model.silence_special_tokens()
-    calibrate(model, [document for e in examples[:128] for document in e.documents[:1]])
+    calibrate(model, [e.documents[0] for e in examples[:64]])
     model.to(device).train()
 
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.dim() <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}],
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-    )
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if p.dim() > 1]},
+        {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
     dtype = fast_dtype(device) if config.precision == "auto" else _DTYPES[config.precision]
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     first, best = 0, float("-inf")
@@ -110,15 +108,15 @@ def train(config: TrainConfig, resume: bool = False) -> Iterator[Progress]:
             queries = encode([e.query for e in batch], config.query_length)  # [B, V]
             texts = [text for e in batch for text in e.documents]
             rows = encode(texts, config.document_length)  # [B * (1 + n), V]
-            groups = rows.view(len(batch), -1, rows.shape[1])  # [B, 1 + n, V]
+            documents = rows.view(len(batch), -1, rows.shape[1])  # [B, 1 + n, V]
             if config.loss == "infonce":
-                ranking = infonce(queries, groups, [e.key for e in batch], config.temperature)
+                ranking = infonce(queries, documents, [e.key for e in batch], config.temperature)
             else:
                 teacher = torch.tensor([e.scores for e in batch], device=device)  # [B, 1 + n]
                 if config.loss == "margin_mse":
-                    ranking = margin_mse(queries, groups, teacher)
+                    ranking = margin_mse(queries, documents, teacher)
                 else:
-                    ranking = kl(queries, groups, teacher, config.temperature)
+                    ranking = kl(queries, documents, teacher, config.temperature)
             query_penalty = (flops if config.query_regularizer == "flops" else l1)(queries)
             sparsity = config.document_flops * flops(rows) + config.query_flops * query_penalty
             loss = ranking + strength * sparsity
@@ -139,7 +137,7 @@ def train(config: TrainConfig, resume: bool = False) -> Iterator[Progress]:
 
         saving = step % config.save_every == 0 or step == config.steps
         if saving or step % config.log_every == 0 or step == first + 1:
-            means = (sums / (step - since)).tolist()
+            total, rank, query_terms, document_terms = (sums / (step - since)).tolist()
             rate = (step - since) / (time.perf_counter() - started)
             measures = dev.measure(model) if dev and saving else {}
             now = measures.get(MEASURES.split()[0], float(step))  # no dev set: the last is best
@@ -150,15 +148,15 @@ def train(config: TrainConfig, resume: bool = False) -> Iterator[Progress]:
                 _write_report(output, config, step, measures)
             if saving:
                 _write_checkpoint(output, config, model, optimizer, scaler, step, best)
-            yield Progress(step, *means, lr, rate, measures, better)
+            yield Progress(
+                step, total, rank, query_terms, document_terms, lr, rate, measures, better
+            )
             sums.zero_()
             since, started = step, time.perf_counter()
     (output / CHECKPOINT).unlink()
 
 
-def _write_report(
-    output: Path, config: TrainConfig, step: int, measures: dict[str, float]
-) -> None:
+def _write_report(output: Path, config: TrainConfig, step: int, measures: dict[str, float]) -> None:
     report = {**dataclasses.asdict(config), "best_step": step, "dev_measures": measures}
     (output / "training.json").write_text(json.dumps(report, indent=2) + "\n")
 

@@ -7,9 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def infonce(
-    queries: Tensor, documents: Tensor, positives: list[str], temperature: float
-) -> Tensor:
+def infonce(queries: Tensor, documents: Tensor, positives: list[str], temperature: float) -> Tensor:
     """Contrastive loss with in-batch negatives (1807.03748): the right document among all.
 
     queries: [B, V]; documents: [B, 1 + n, V], the positive first; positives: keys of the

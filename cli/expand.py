@@ -1,0 +1,50 @@
+"""splade-es expand"""
+
+from __future__ import annotations
+
+import click
+
+from splade_es.cli.options import json_option
+from splade_es.cli.output import print_json, print_table
+
+
+@click.command()
+@click.argument("text")
+@click.option("--model", required=True, help="SPLADE model: a directory or a hub name.")
+@click.option("--query", is_flag=True, help="As a query, not as a document of an index.")
+@click.option("-k", default=30, show_default=True, help="Tokens to show, the strongest first.")
+@json_option
+def expand(text: str, model: str, query: bool, k: int, as_json: bool) -> None:
+    """Show which tokens stand for TEXT, with their weights and the words that caused them.
+
+    As a document, with the integers that an index stores; with --query, with the boosts of the
+    query's terms.
+
+    \b
+    Example:
+      splade-es expand "heart attack" --model model
+    """
+    from splade_es.encoder import Encoder
+    from splade_es.expand import expand as tokens_of
+    from splade_es.quantize import Quantizer
+
+    tokens = tokens_of(Encoder.load(model), text, None if query else Quantizer())[:k]
+    if as_json:
+        for token in tokens:
+            print_json(token._asdict())
+        return
+    strongest = max((token.weight for token in tokens), default=1.0)
+    print_table(
+        "",
+        ["token", "weight", *([] if query else ["stored"]), "", "from"],
+        [
+            [
+                token.token,
+                f"{token.weight:.3f}",
+                *([] if query else [str(token.stored)]),
+                "█" * max(1, round(20 * token.weight / strongest)),
+                token.word,
+            ]
+            for token in tokens
+        ],
+    )

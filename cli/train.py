@@ -1,0 +1,77 @@
+"""splade-es train"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, get_args, get_type_hints
+
+import click
+
+from splade_es.cli.output import print_json
+from splade_es.training.config import TrainConfig, read_config
+
+
+def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for each setting of TrainConfig that has a default."""
+    hints = get_type_hints(TrainConfig)
+    for field in reversed(dataclasses.fields(TrainConfig)):
+        if field.default is dataclasses.MISSING:
+            continue
+        kind = hints[field.name]
+        choices = [choice for choice in get_args(kind) if isinstance(choice, str)]
+        default = "" if field.default is None else f"  [default: {field.default}]"
+        # no default here: what is not given on the command line may stand in --config
+        command = click.option(
+            f"--{field.name.replace('_', '-')}",
+            type=click.Choice(choices) if choices else kind if kind in (int, float) else str,
+            help=field.metadata["help"] + default,
+        )(command)
+    return command
+
+
+@click.command()
+@click.argument("pairs")
+@click.option("--model", required=True, help="Masked language model to start from: DIR or name.")
+@click.option("--output", required=True, help="Directory for the trained model.")
+@click.option("--config", "config_file", help="YAML file of settings; options win over it.")
+@click.option("--resume", is_flag=True, help="Go on with the interrupted run in --output.")
+@click.option("--json", "as_json", is_flag=True, help="Print the log as lines of JSON.")
+@_settings
+def train(
+    pairs: str,
+    model: str,
+    output: str,
+    config_file: str | None,
+    resume: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train a SPLADE model on PAIRS: JSON Lines, plain or .gz, with "query" and "positive".
+
+    "negative" or "negatives" add hard negatives, and "scores" (a teacher's, the positive's first)
+    allow --loss margin_mse and kl.
+
+    \b
+    Example:
+      splade-es train pairs.jsonl --model distilbert-base-uncased --output model --steps 2000
+    """
+    from splade_es.training.loop import train as run
+
+    settings = read_config(config_file) if config_file else {}
+    settings |= {name: value for name, value in options.items() if value is not None}
+    config = TrainConfig(**{**settings, "data": pairs, "model": model, "output": output})
+    for log in run(config, resume):
+        if as_json:
+            print_json(log._asdict())
+            continue
+        dev = "".join(f"  dev {name} {value:.4f}" for name, value in log.dev.items())
+        click.echo(
+            f"step {log.step}/{config.steps}  loss {log.loss:.4f}  "
+            f"active terms: query {log.query_terms:.0f}, document {log.document_terms:.0f}  "
+            f"{log.steps_per_second:.2f} steps/s{dev}{'  best' if dev and log.best else ''}",
+            err=True,
+        )
+    click.echo(
+        f"Trained {output}. Next: splade-es index CORPUS --model {output} --index NAME", err=True
+    )

@@ -1,0 +1,53 @@
+"""Which tokens stand for a text, and which of its words caused each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from splade_es.encoder import Encoder
+from splade_es.errors import ModelError, QueryError
+from splade_es.quantize import Quantizer
+
+
+class Expansion(NamedTuple):
+    """One token of a sparse vector. word: the part of the text that caused it; stored: the integer
+    in an index, None for a query."""
+
+    token: str
+    weight: float
+    stored: int | None
+    word: str
+
+
+def expand(encoder: Encoder, text: str, quantizer: Quantizer | None) -> list[Expansion]:
+    """The tokens of a text, the strongest first; of a query if there is no quantizer.
+
+    word is "" where a special token caused it.
+    Raises QueryError for a text without tokens, ModelError for a model that sums over its tokens.
+    """
+    if encoder.pooling != "max":
+        raise ModelError(
+            f"{encoder.name} sums over the words of a text, so no single word causes a token",
+            "Use a model with max pooling.",
+        )
+    (row,) = encoder.encode([text], with_sources=True)
+    if not len(row.ids) or row.sources is None:
+        raise QueryError(f"The model finds no term in {text[:60]!r}", "Use other words.")
+    stored: dict[int, int] = {}
+    if quantizer:
+        quantized = quantizer.quantize(row)
+        stored = dict(zip(quantized.ids.tolist(), quantized.values.tolist(), strict=True))
+    spans = encoder.token_spans(text)
+    tokens = []
+    for id, weight, source in zip(
+        row.ids.tolist(), row.weights.tolist(), row.sources.tolist(), strict=True
+    ):
+        if quantizer and id not in stored:
+            continue
+        start, end = spans[source]
+        while 0 < start < end and text[start - 1].isalnum() and text[start].isalnum():
+            start -= 1  # a token is often a piece of a word: show the whole
+        while start < end < len(text) and text[end].isalnum() and text[end - 1].isalnum():
+            end += 1
+        tokens.append(Expansion(encoder.vocabulary[id], weight, stored.get(id), text[start:end]))
+    return sorted(tokens, key=lambda token: (-token.weight, token.token))

@@ -1,0 +1,343 @@
+"""Documents into an index: encode, quantise, send.
+
+Encoding and sending overlap: this thread encodes, one other thread sends, and a short queue between
+them bounds the memory. One sender keeps the order of the corpus, so the last of two documents with
+the same id wins, as it would line by line.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TextIO
+
+from splade_es import __version__
+from splade_es.encoder import Encoder
+from splade_es.engines.base import FIELD, Engine, FieldType
+from splade_es.errors import CorpusError, EngineError, IndexMismatch, RequestTooLarge, Unavailable
+from splade_es.features import CODEC, feature_names, vocabulary_sha256
+from splade_es.quantize import Quantized, Quantizer
+from splade_es.records import Action, Document, IndexMeta, ItemResult, Rejected
+
+# One bulk request: a few MB is what both servers take best, and what a resend can afford.
+_REQUEST_DOCUMENTS = 256
+_REQUEST_CHARACTERS = 4_000_000
+_QUEUED_REQUESTS = 4
+# Attempts at one request or item, waiting 0.5 s, 1 s, 2 s, ... 30 s between them: two minutes.
+_ATTEMPTS = 9
+_PASSING = frozenset({429, 502, 503, 504})
+_TOP = 20
+
+
+@dataclass(slots=True)
+class Summary:
+    """Counts of one load. read = indexed + rejected, once it has ended.
+
+    replaced: indexed documents whose id was there before, in this corpus or in the index; empty:
+    indexed documents without any feature, which no query finds; saturated: weights that were too
+    large for an integer and were clipped; seconds: of the whole load.
+    """
+
+    read: int = 0
+    indexed: int = 0
+    replaced: int = 0
+    empty: int = 0
+    rejected: int = 0
+    saturated: int = 0
+    seconds: float = 0.0
+    first_rejected: Rejected | None = field(default=None)
+
+
+def index_meta(encoder: Encoder, quantizer: Quantizer) -> IndexMeta:
+    """What an index of this model must remember. Raises ModelError for an unfit vocabulary."""
+    return IndexMeta(
+        toolkit=__version__,
+        model=encoder.name,
+        fingerprint=encoder.fingerprint(),
+        vocabulary=vocabulary_sha256(encoder.vocabulary),
+        codec=CODEC,
+        scale=quantizer.scale,
+        max_length=encoder.max_length,
+        pooling=encoder.pooling,
+    )
+
+
+def open_index(
+    engine: Engine,
+    index: str,
+    meta: IndexMeta,
+    *,
+    recreate: bool = False,
+    field_type: FieldType | None = None,
+) -> None:
+    """Make the index, or check that what is there was made the same way.
+
+    Raises IndexMismatch if another model, scale or length made it.
+    """
+    if engine.exists(index):
+        if not recreate:
+            check_same(engine.meta(index), meta, index)
+            return
+        engine.delete(index)
+    engine.create(index, meta, field_type)
+
+
+def check_same(stored: IndexMeta, ours: IndexMeta, index: str) -> None:
+    """Raises IndexMismatch unless vectors made by `ours` fit an index made by `stored`."""
+    # the toolkit's version, and where the model lies on this machine, may differ
+    wanted = asdict(replace(ours, toolkit=stored.toolkit, model=stored.model))
+    for name, value in asdict(stored).items():
+        if value != wanted[name]:
+            what = "another model" if name in ("fingerprint", "vocabulary") else f"{name} {value}"
+            raise IndexMismatch(
+                f"The index {index!r} was made with {what} ({stored.model})",
+                "Give that model and its settings, or index anew with --recreate.",
+            )
+
+
+def index_corpus(
+    items: Iterable[Document | Rejected],
+    encoder: Encoder,
+    quantizer: Quantizer,
+    engine: Engine,
+    index: str,
+    rejects: Path,
+    *,
+    fail_fast: bool = False,
+) -> Iterator[Summary]:
+    """Index every document; yields the same Summary, brought up to date, after each request.
+
+    What is rejected, by the reader or by the engine, goes to the file `rejects` as JSON Lines
+    {"place", "reason", "line"}, and the rest is indexed; with `fail_fast` the first one raises
+    CorpusError. Raises EngineError if the engine fails for good: what was acknowledged stays.
+    """
+    started = time.perf_counter()
+    summary = Summary()
+    engine.refresh(index)
+    before = engine.count(index)
+    rejects.unlink(missing_ok=True)  # those of an earlier run
+    sender = _Sender(engine, index, rejects, summary, fail_fast)
+    try:
+        for request in _requests(_encode(items, encoder, quantizer, sender)):
+            sender.put(request)
+            summary.seconds = time.perf_counter() - started
+            yield summary
+    except BaseException:
+        sender.stop()
+        raise
+    sender.finish()
+    engine.refresh(index)
+    expected = before + summary.indexed - summary.replaced
+    if (found := engine.count(index)) < expected:
+        raise EngineError(
+            f"The index {index!r} has {found:,} documents where {expected:,} were acknowledged",
+            "Look for a process that deletes documents from it, and index again.",
+        )
+    summary.seconds = time.perf_counter() - started
+    yield summary
+
+
+def to_action(
+    document: Document, row: Quantized, vocabulary: list[str], names: list[str]
+) -> Action:
+    """The bulk action of one document: its source fields, its features and their companions.
+
+    vocabulary: token of each id; names: feature name of each id. The companions are there because
+    neither Kibana nor OpenSearch Dashboards can show or aggregate a sparse vector.
+    """
+    weights = list(zip(row.ids.tolist(), row.values.tolist(), strict=True))  # by ascending id
+    strongest = [
+        (vocabulary[id], value) for id, value in sorted(weights, key=lambda weight: -weight[1])
+    ]
+    body = document.body.lower()
+    return Action(
+        document.id,
+        {
+            **document.fields,
+            "title": document.title,
+            "text": document.text,
+            "splade_id": document.id,
+            FIELD: {names[id]: value for id, value in weights},
+            "splade_top": [token for token, _ in strongest[:_TOP]],
+            "splade_new": [token for token, _ in strongest if _surface(token) not in body][:_TOP],
+            "splade_view": " ".join(f"{token}:{value}" for token, value in strongest),
+            "splade_n": len(strongest),
+            "splade_max": strongest[0][1] if strongest else 0,
+        },
+    )
+
+
+def _surface(token: str) -> str:
+    """The letters of a token, without the marks that WordPiece, BPE and SentencePiece add."""
+    return token.removeprefix("##").lstrip("Ġ▁").lower()
+
+
+class _Sender:
+    """The thread that sends, the queue to it, and the file of rejects."""
+
+    def __init__(
+        self, engine: Engine, index: str, rejects: Path, summary: Summary, fail_fast: bool
+    ) -> None:
+        self._engine = engine
+        self._index = index
+        self._rejects = rejects
+        self._file: TextIO | None = None
+        self._lock = threading.Lock()  # both threads count and reject
+        self._summary = summary
+        self._fail_fast = fail_fast
+        self._failure: BaseException | None = None
+        self._stopping = threading.Event()
+        self._queue: queue.Queue[list[tuple[Document, Action]] | None] = queue.Queue(
+            _QUEUED_REQUESTS
+        )
+        self._thread = threading.Thread(target=self._run, name="bulk sender", daemon=True)
+        self._thread.start()
+
+    def put(self, request: list[tuple[Document, Action]] | None) -> None:
+        """Hand over one request; None is the last. Raises what stopped the thread."""
+        while self._failure is None:
+            try:
+                self._queue.put(request, timeout=0.2)
+                return
+            except queue.Full:
+                continue
+        raise self._failure
+
+    def finish(self) -> None:
+        """Wait until all is acknowledged. Raises what stopped the thread."""
+        self.put(None)
+        while self._thread.is_alive():
+            self._thread.join(timeout=0.2)  # a wait without limit would not notice Ctrl-C
+        if self._file:
+            self._file.close()
+        if self._failure:
+            raise self._failure
+
+    def stop(self) -> None:
+        """Give up: let the request under way end, send no other."""
+        self._stopping.set()
+        self._thread.join()
+        if self._file:
+            self._file.close()
+
+    def reject(self, item: Rejected) -> None:
+        """Write one reject down and count it; with fail_fast raise it instead."""
+        if self._fail_fast:
+            raise CorpusError(f"{item.place}: {item.reason}", "Loading stopped there.")
+        with self._lock:
+            if self._file is None:
+                self._file = self._rejects.open("w", encoding="utf-8")
+            json.dump(asdict(item), self._file, ensure_ascii=False)
+            self._file.write("\n")
+            self._file.flush()
+            self._summary.rejected += 1
+            if self._summary.first_rejected is None:
+                self._summary.first_rejected = item
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                try:
+                    request = self._queue.get(timeout=0.2)
+                except queue.Empty:
+                    continue
+                if request is None:
+                    return
+                self._send(request)
+        except BaseException as error:
+            self._failure = error
+
+    def _send(self, request: list[tuple[Document, Action]]) -> None:
+        """Send until each item is acknowledged or rejected."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                results = self._engine.bulk(self._index, [action for _, action in request])
+            except RequestTooLarge as error:
+                if len(request) == 1:
+                    self._reject_document(request[0][0], ItemResult(413, str(error)))
+                    return
+                middle = len(request) // 2
+                self._send(request[:middle])
+                self._send(request[middle:])
+                return
+            except Unavailable as error:
+                # some of it may have been applied, but an id and its content stay the same
+                problem = error
+            else:
+                again = []
+                for item, result in zip(request, results, strict=True):
+                    if result.status in _PASSING:
+                        again.append(item)
+                        problem = Unavailable(f"{result.status}: {result.reason}")
+                    elif result.status >= 400:
+                        self._reject_document(item[0], result)
+                    else:
+                        self._count(item[1], result)
+                if not again:
+                    return
+                request = again
+            if attempt + 1 == _ATTEMPTS or self._stopping.wait(
+                min(30.0, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)
+            ):
+                raise problem
+
+    def _count(self, action: Action, result: ItemResult) -> None:
+        with self._lock:
+            self._summary.indexed += 1
+            self._summary.replaced += result.status == 200
+            self._summary.empty += not (action.source or {})[FIELD]
+
+    def _reject_document(self, document: Document, result: ItemResult) -> None:
+        line = {"_id": document.id, "title": document.title, "text": document.text}
+        self.reject(
+            Rejected(
+                document.place,
+                f"{self._engine.name} refused it ({result.status}): {result.reason}",
+                json.dumps({**line, **document.fields}, ensure_ascii=False),
+            )
+        )
+
+
+def _encode(
+    items: Iterable[Document | Rejected], encoder: Encoder, quantizer: Quantizer, sender: _Sender
+) -> Iterator[tuple[Document, Action]]:
+    names = feature_names(encoder.vocabulary)
+    waiting: deque[Document] = deque()
+    summary = sender._summary
+
+    def bodies() -> Iterator[str]:
+        for item in items:
+            summary.read += 1
+            if isinstance(item, Rejected):
+                sender.reject(item)
+            else:
+                waiting.append(item)
+                yield item.body
+
+    for row in encoder.encode(bodies()):
+        document = waiting.popleft()
+        quantized = quantizer.quantize(row)
+        summary.saturated += quantized.saturated
+        yield document, to_action(document, quantized, encoder.vocabulary, names)
+
+
+def _requests(
+    actions: Iterable[tuple[Document, Action]],
+) -> Iterator[list[tuple[Document, Action]]]:
+    request: list[tuple[Document, Action]] = []
+    characters = 0
+    for document, action in actions:
+        request.append((document, action))
+        characters += len(document.body)
+        if len(request) == _REQUEST_DOCUMENTS or characters >= _REQUEST_CHARACTERS:
+            yield request
+            request, characters = [], 0
+    if request:
+        yield request
