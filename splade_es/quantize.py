@@ -56,7 +56,8 @@ class Quantizer:
 
     def quantize(self, row: SparseRow) -> Quantized:
         """Raises ModelError for a weight that is negative or no number."""
-        ids, weights = row.ids, row.weights
+        # In float64, where neither the product nor the threshold is rounded.
+        ids, weights = row.ids, row.weights.astype(np.float64)
         bad = ~(np.isfinite(weights) & (weights >= 0))
         if bad.any():
             first = int(bad.argmax())
@@ -64,8 +65,7 @@ class Quantizer:
                 f"The model gives token {ids[first]} the weight {weights[first]}",
                 "Its training went wrong: take an earlier checkpoint.",
             )
-        # In float64, so that no product is rounded before `rint` rounds it.
-        exact = np.rint(weights.astype(np.float64) * self.scale)
+        exact = np.rint(weights * self.scale)
         keep = np.flatnonzero((exact > 0) & (weights >= self.threshold))
         if self.top_k is not None and keep.size > self.top_k:
             strongest = np.lexsort((ids[keep], -weights[keep]))[: self.top_k]

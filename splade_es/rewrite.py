@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from splade_es.engines.base import MAX_CLAUSES
+from splade_es.errors import QueryError
 from splade_es.records import Clause, SparseRow
 
 
@@ -20,8 +21,11 @@ def rewrite(
 
     names: feature name of each vocabulary id. scale: of the stored integers; boost = weight / scale
     undoes it, so that a score reads like the model's own dot product. Keeps at most `top_k` terms,
-    and MAX_CLAUSES in any case, and drops weights below `threshold`.
+    and MAX_CLAUSES in any case, and drops weights below `threshold`. Raises QueryError if `top_k`
+    leaves nothing.
     """
+    if top_k is not None and top_k < 1:
+        raise QueryError(f"top_k is {top_k}", "Keep at least 1 term of a query.")
     # Negated, so that a weight which is no number stays, and the engine refuses it by name.
     terms = [
         (weight, id)

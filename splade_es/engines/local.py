@@ -1,0 +1,183 @@
+"""The engine that needs no server: Qdrant Edge in this process, a directory for each index."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from threading import RLock
+
+from splade_es.engines.answers import index_missing
+from splade_es.engines.base import FieldType, check_index_name, check_search
+from splade_es.engines.edge import META_FILE, EdgeIndex, edge_errors
+from splade_es.errors import EngineError, IndexMismatch, QueryError, Unavailable
+from splade_es.records import Action, Clause, Hit, IndexMeta, IndexStats, ItemResult, ScoredId
+
+# What is under such a name is no index; check_index_name lets none begin with a dot.
+_NEW, _DELETED = ".new-", ".deleted-"
+
+
+class LocalEngine:
+    """An `Engine` over the indices in a directory, which is made when the first index is.
+
+    An index is open, and no other process can open it, from its first use until `close`. Scores are
+    sums in float32: exact for integer boosts, else within rounding of what the servers answer.
+    """
+
+    name = "local"
+
+    def __init__(self, directory: Path) -> None:
+        self.version = version("qdrant-edge-py")
+        self.where = str(directory)
+        self._directory = directory
+        self._open: dict[str, EdgeIndex] = {}
+        self._lock = RLock()  # one thread loads documents while another may search
+
+    @contextmanager
+    def _index(self, index: str) -> Iterator[EdgeIndex]:
+        """The open index, for a block in which what Edge raises becomes EngineError."""
+        with self._lock, edge_errors(index, self._here):
+            if index not in self._open:
+                self.meta(index)
+                self._open[index] = EdgeIndex(self._directory / index)
+            yield self._open[index]
+
+    def create(self, index: str, meta: IndexMeta, field_type: FieldType | None = None) -> None:
+        if field_type:
+            raise EngineError(
+                f"The local engine has no field type {field_type}", "Ask for no field type."
+            )
+        path = self._path(index)
+        new = self._directory / f"{_NEW}{uuid.uuid4().hex}"
+        with self._lock, edge_errors(index, self._here):
+            if path.exists():
+                raise EngineError(
+                    f"There is already an index {index!r} on {self._here}",
+                    "Choose another name, or `--recreate` to replace it.",
+                )
+            try:
+                new.mkdir(parents=True)
+                EdgeIndex.create(new)
+                with (new / META_FILE).open("w", encoding="utf-8") as file:
+                    json.dump(meta.to_dict(), file, indent=1)
+                    file.flush()
+                    os.fsync(file.fileno())
+                _sync(new)
+                new.rename(path)  # only now, and at once, is there such an index
+                _sync(self._directory)
+            finally:
+                shutil.rmtree(new, ignore_errors=True)
+
+    def exists(self, index: str) -> bool:
+        return self._path(index).is_dir()
+
+    def meta(self, index: str) -> IndexMeta:
+        path = self._path(index)
+        if not path.is_dir():
+            raise index_missing(index, self._here)
+        try:
+            return IndexMeta(**json.loads((path / META_FILE).read_text("utf-8")))
+        except (FileNotFoundError, ValueError, TypeError) as exc:
+            raise IndexMismatch(
+                f"splade-es did not make the index {index!r} on {self._here}, "
+                f"or its file {META_FILE} is damaged",
+                "Choose another --index.",
+            ) from exc
+
+    def bulk(self, index: str, actions: Sequence[Action]) -> list[ItemResult]:
+        with self._index(index) as opened:
+            return opened.bulk(actions) if actions else []
+
+    def refresh(self, index: str) -> None:
+        with self._index(index) as opened:
+            opened.optimize()
+
+    def count(self, index: str) -> int:
+        with self._index(index) as opened:
+            return opened.count()
+
+    def search(self, index: str, clauses: Sequence[Clause], k: int) -> list[Hit]:
+        check_search([clauses], k)
+        with self._index(index) as opened:
+            return opened.search(clauses, k)
+
+    def search_many(
+        self, index: str, queries: Sequence[Sequence[Clause]], k: int
+    ) -> list[list[ScoredId]]:
+        check_search(queries, k)
+        with self._index(index) as opened:
+            return [opened.search_ids(clauses, k) for clauses in queries]
+
+    def match(self, index: str, texts: Sequence[str], k: int) -> list[list[ScoredId]]:
+        check_search([], k)
+        with self._index(index) as opened:
+            return opened.match(texts, k)
+
+    def explain(self, index: str, clauses: Sequence[Clause], id: str) -> dict[str, float]:
+        check_search([clauses], 1)
+        with self._index(index) as opened:
+            contributions = opened.explain(clauses, id)
+        if contributions is None:
+            raise QueryError(
+                f"There is no document {id!r} in the index {index!r}", "Ask for the id of a hit."
+            )
+        return contributions
+
+    def stats(self, index: str) -> IndexStats:
+        documents = self.count(index)
+        with edge_errors(index, self._here):
+            files = [path.stat() for path in self._path(index).rglob("*")]
+        # Edge's files are sparse: 70 MB of a new index are 0.1 MB on the disk.
+        size = sum(512 * f.st_blocks if hasattr(f, "st_blocks") else f.st_size for f in files)
+        return IndexStats(documents, size, "sparse vector of Qdrant Edge")
+
+    def indices(self) -> list[str]:
+        found = self._directory.glob(f"*/{META_FILE}")
+        return sorted(f.parent.name for f in found if not f.parent.name.startswith("."))
+
+    def delete(self, index: str) -> None:
+        path = self._path(index)
+        with self._lock, edge_errors(index, self._here):
+            try:
+                with self._index(index):
+                    self._open.pop(index).close()
+            except Unavailable:  # in use by another process
+                raise
+            except EngineError:
+                if not (path / META_FILE).exists():
+                    raise
+                # else damaged, and to delete it is the remedy
+            path.rename(self._directory / f"{_DELETED}{uuid.uuid4().hex}")  # gone at once
+            _sync(self._directory)
+            for deleted in self._directory.glob(f"{_DELETED}*"):  # or left so by a crash
+                shutil.rmtree(deleted, ignore_errors=True)
+
+    def close(self) -> None:
+        with self._lock:
+            while self._open:
+                index, opened = self._open.popitem()
+                with edge_errors(index, self._here):
+                    opened.close()
+
+    def _path(self, index: str) -> Path:
+        check_index_name(index)
+        return self._directory / index
+
+    @property
+    def _here(self) -> str:
+        return f"{self.name} at {self.where}"
+
+
+def _sync(directory: Path) -> None:
+    """Bring the names in a directory to the disk. Windows has no such thing, and needs none."""
+    if os.name == "posix":
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
