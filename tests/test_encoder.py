@@ -1,0 +1,98 @@
+"""Encoding: order, batches, bounds, what never becomes a feature."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from models import TEXTS, WORDS
+from splade_es.encoder import Encoder
+from splade_es.errors import ModelError, QueryError
+from splade_es.expand import expand
+from splade_es.quantize import Quantizer
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_model: str) -> Encoder:
+    return Encoder.load(tiny_model)
+
+
+def test_rows_come_in_input_order_whatever_the_batches(encoder: Encoder) -> None:
+    texts = [" ".join(WORDS[i % 40 : i % 40 + i % 17 + 1]) for i in range(300)]
+    alone = [next(encoder.encode([text])) for text in texts[:40]]
+    for budget in (1, 64, 4096):
+        rows = list(encoder.encode(texts, batch_tokens=budget))
+        assert len(rows) == len(texts)
+        for row, single in zip(rows, alone, strict=False):
+            np.testing.assert_array_equal(row.ids, single.ids)
+            np.testing.assert_allclose(row.weights, single.weights, rtol=1e-4, atol=1e-5)
+
+
+def test_texts_are_streamed(encoder: Encoder) -> None:
+    asked = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield "heart attack"
+
+    rows = encoder.encode(endless(), batch_tokens=128)
+    next(rows)
+    assert asked < 100  # some batches ahead, not all there is
+
+
+def test_ids_ascend_and_weights_are_positive_and_finite(encoder: Encoder) -> None:
+    for row in encoder.encode(TEXTS.values()):
+        assert (np.diff(row.ids) > 0).all()
+        assert (row.weights > 0).all() and np.isfinite(row.weights).all()
+        assert row.ids.dtype == np.int32 and row.weights.dtype == np.float32
+
+
+@pytest.mark.parametrize("text", ["", "   ", "☃ ☃", "[CLS] [SEP]", "[MASK]"])
+def test_a_text_of_no_tokens_or_special_ones_has_no_features(encoder: Encoder, text: str) -> None:
+    first, row, last = encoder.encode(["heart", text, "bone"])
+    assert len(row.ids) == len(row.weights) == 0
+    assert len(first.ids) and len(last.ids)
+
+
+def test_special_tokens_are_never_features(encoder: Encoder) -> None:
+    rows = encoder.encode([*TEXTS.values(), "heart [MASK] ☃ [SEP] bone"])
+    assert all(row.ids.min() >= 5 for row in rows)
+
+
+def test_a_huge_text_gives_what_its_beginning_gives(encoder: Encoder) -> None:
+    long = "heart attack and pain in the chest. " * 300_000  # 10 MB
+    short = long[: 64 * 36]
+    for huge in (long, " " * 100_000 + short, "x" * 5_000 + " " + short):
+        (row,), (expected,) = encoder.encode([huge]), encoder.encode([huge.strip()[: 64 * 200]])
+        np.testing.assert_array_equal(row.ids, expected.ids)
+
+
+def test_expansion_names_the_word_that_caused_each_token(encoder: Encoder) -> None:
+    text = "Heart attacks, vitamin"
+    tokens = expand(encoder, text, None)
+    assert [t.weight for t in tokens] == sorted((t.weight for t in tokens), reverse=True)
+    assert {t.word for t in tokens} <= {"Heart", "attacks", ",", "vitamin", ""}
+    assert {"Heart", "attacks", "vitamin"} & {t.word for t in tokens}
+    assert all(t.stored is None for t in tokens)
+    (row,) = encoder.encode([text])
+    assert len(tokens) == len(row.ids)
+
+
+def test_expansion_of_a_document_shows_what_is_stored(encoder: Encoder) -> None:
+    for token in expand(encoder, "vitamin milk", Quantizer(scale=10)):
+        assert token.stored == round(token.weight * 10) > 0
+
+
+def test_expansion_of_nothing(encoder: Encoder) -> None:
+    with pytest.raises(QueryError) as caught:
+        expand(encoder, "☃", None)
+    assert str(caught.value) == "The model finds no term in '☃'. Use other words."
+
+
+def test_expansion_needs_max_pooling(tiny_model: str) -> None:
+    encoder = Encoder.load(tiny_model)
+    encoder.pooling = "sum"
+    with pytest.raises(ModelError, match="sums over the words"):
+        expand(encoder, "heart", None)
