@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -398,11 +399,13 @@ def test_stats_say_what_is_there(engine: Engine, index: str) -> None:
     assert stats.field_type
 
 
-def test_closing_twice_is_safe(request: pytest.FixtureRequest, engine: Engine) -> None:
-    if engine.name == "local":
-        pytest.skip("the directory is locked by the engine under test")
+def test_closing_twice_is_safe(
+    request: pytest.FixtureRequest, engine: Engine, tmp_path: Path
+) -> None:
     name = request.node.callspec.params["engine"]
-    another = connect(request.getfixturevalue(SERVERS[name]))
+    url = f"local:{tmp_path}" if name == "local" else request.getfixturevalue(SERVERS[name])
+    another = connect(url)
     assert (another.name, another.version) == (engine.name, engine.version)
+    assert another.where == (str(tmp_path) if name == "local" else engine.where)
     another.close()
     another.close()
