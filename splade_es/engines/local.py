@@ -14,12 +14,39 @@ from threading import RLock
 
 from splade_es.engines.answers import index_missing
 from splade_es.engines.base import FieldType, check_index_name, check_search
-from splade_es.engines.edge import META_FILE, EdgeIndex, edge_errors
-from splade_es.errors import EngineError, IndexMismatch, QueryError, Unavailable
+from splade_es.engines.edge import META_FILE, EdgeIndex
+from splade_es.errors import EngineError, IndexMismatch, QueryError, SpladeEsError, Unavailable
 from splade_es.records import Action, Clause, Hit, IndexMeta, IndexStats, ItemResult, ScoredId
 
 # What is under such a name is no index; check_index_name lets none begin with a dot.
 _NEW, _DELETED = ".new-", ".deleted-"
+
+
+@contextmanager
+def _edge_errors(index: str, where: str) -> Iterator[None]:
+    """Turns what Edge and the file system raise about an index into EngineError."""
+    try:
+        yield
+    except SpladeEsError:
+        raise
+    except OSError as exc:
+        raise EngineError(
+            f"The index {index!r} on {where} cannot be used ({exc.strerror or exc})",
+            "Check the directory, its rights and the space on its disk.",
+        ) from exc
+    except BaseException as exc:
+        # Edge raises Exception itself, and on a panic what derives from BaseException only.
+        if type(exc) is not Exception and type(exc).__name__ != "PanicException":
+            raise
+        if "WouldBlock" in str(exc):
+            raise Unavailable(
+                f"The index {index!r} on {where} is in use by another process",
+                "Wait until that ends, or stop it.",
+            ) from exc
+        raise EngineError(
+            f"The index {index!r} on {where} is damaged, or its disk is full ({exc})",
+            "Make room on the disk; if that does not help, index anew with --recreate.",
+        ) from exc
 
 
 class LocalEngine:
@@ -41,7 +68,7 @@ class LocalEngine:
     @contextmanager
     def _index(self, index: str) -> Iterator[EdgeIndex]:
         """The open index, for a block in which what Edge raises becomes EngineError."""
-        with self._lock, edge_errors(index, self._here):
+        with self._lock, _edge_errors(index, self._here):
             if index not in self._open:
                 self.meta(index)
                 self._open[index] = EdgeIndex(self._directory / index)
@@ -54,7 +81,7 @@ class LocalEngine:
             )
         path = self._path(index)
         new = self._directory / f"{_NEW}{uuid.uuid4().hex}"
-        with self._lock, edge_errors(index, self._here):
+        with self._lock, _edge_errors(index, self._here):
             if path.exists():
                 raise EngineError(
                     f"There is already an index {index!r} on {self._here}",
@@ -130,7 +157,7 @@ class LocalEngine:
 
     def stats(self, index: str) -> IndexStats:
         documents = self.count(index)
-        with edge_errors(index, self._here):
+        with _edge_errors(index, self._here):
             files = [path.stat() for path in self._path(index).rglob("*")]
         # Edge's files are sparse: 70 MB of a new index are 0.1 MB on the disk.
         size = sum(512 * f.st_blocks if hasattr(f, "st_blocks") else f.st_size for f in files)
@@ -142,7 +169,7 @@ class LocalEngine:
 
     def delete(self, index: str) -> None:
         path = self._path(index)
-        with self._lock, edge_errors(index, self._here):
+        with self._lock, _edge_errors(index, self._here):
             try:
                 with self._index(index):
                     self._open.pop(index).close()
@@ -161,7 +188,7 @@ class LocalEngine:
         with self._lock:
             while self._open:
                 index, opened = self._open.popitem()
-                with edge_errors(index, self._here):
+                with _edge_errors(index, self._here):
                     opened.close()
 
     def _path(self, index: str) -> Path:
