@@ -163,7 +163,6 @@ def to_action(
             **document.fields,
             "title": document.title,
             "text": document.text,
-            "splade_id": document.id,
             FIELD: {names[id]: value for id, value in weights},
             "splade_top": [token for token, _ in strongest[:_TOP]],
             "splade_new": [token for token, _ in strongest if _surface(token) not in body][:_TOP],

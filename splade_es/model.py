@@ -14,6 +14,8 @@ import json
 import os
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -143,7 +145,8 @@ class SpladeModel(nn.Module):
         with tempfile.TemporaryDirectory(prefix=".part", dir=target) as part:
             self.mlm.set_output_embeddings(self.decoder)
             try:
-                self.mlm.save_pretrained(part)
+                with _quiet_transformers():
+                    self.mlm.save_pretrained(part)
             finally:
                 self.mlm.set_output_embeddings(_Identity())
             self.tokenizer.save_pretrained(part)
@@ -183,23 +186,14 @@ def _load_pretrained(
     """Model, fast tokenizer, and the names of the head's parameters the checkpoint lacks."""
     if not Path(name).is_dir() and (Path(name).is_absolute() or name.startswith((".", "~"))):
         raise ModelError(f"{name}: no such directory", "Name a model directory or a hub model.")
-    quiet = transformers.logging.get_verbosity()
-    bars = transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet_transformers():
             tokenizer = transformers.AutoTokenizer.from_pretrained(name)
             mlm, info = transformers.AutoModelForMaskedLM.from_pretrained(
                 name, output_loading_info=True, dtype=torch.float32
             )
     except Exception as error:  # transformers raises whatever its parsers raise
         raise ModelError(_why_not_loaded(name, error), _LOAD_HINT) from error
-    finally:
-        transformers.logging.set_verbosity(quiet)
-        if bars:
-            transformers.logging.enable_progress_bar()
     if not tokenizer.is_fast:
         raise ModelError(f"{name}: no fast tokenizer", "Save one beside it (tokenizer.json).")
     base = f"{mlm.base_model_prefix}."
@@ -207,6 +201,23 @@ def _load_pretrained(
     if lost := sorted(key for key in missing if key.startswith(base) and "embed" not in key):
         raise ModelError(f"{name}: weights are missing, {lost[0]} among them", _LOAD_HINT)
     return mlm, tokenizer, missing
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bars and no advice for programmers: errors say all that a user needs."""
+    verbosity = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        if bars:
+            transformers.logging.enable_progress_bar()
 
 
 _LOAD_HINT = (

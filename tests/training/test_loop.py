@@ -1,0 +1,239 @@
+"""The loop: it learns, resumes exactly, stops on bad numbers and leaves no half model."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+from models import TEXTS, WORDS
+from splade_es.encoder import Encoder
+from splade_es.errors import TrainingError
+from splade_es.model import SpladeModel
+from splade_es.training import loop
+from splade_es.training.calibrate import calibrate
+from splade_es.training.config import TrainConfig, read_config
+from splade_es.training.loop import CHECKPOINT, train
+
+CONTENT = [word for word in WORDS if word.isalpha()]
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny_model: str) -> TrainConfig:
+    """Queries and documents that share no word, so that matching has to be learnt."""
+    lines = [
+        {"query": f"{a} {b}", "positive": f"{c} {d}", "negatives": [f"{b} {a}"], "scores": [4, 1]}
+        for a, b, c, d in zip(
+            CONTENT[0:20:2], CONTENT[1:20:2], CONTENT[20:40:2], CONTENT[21:40:2], strict=True
+        )
+    ]
+    data = tmp_path / "train.jsonl"
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return TrainConfig(
+        data=str(data),
+        model=tiny_model,
+        output=str(tmp_path / "out"),
+        steps=8,
+        batch_size=5,
+        lr=5e-3,
+        document_length=16,
+        query_length=16,
+        log_every=1,
+        save_every=4,
+        precision="fp32",
+    )
+
+
+def weights(directory: str) -> dict[str, torch.Tensor]:
+    return load_file(Path(directory, "model.safetensors"))
+
+
+@pytest.mark.parametrize("loss", ["infonce", "margin_mse", "kl"])
+def test_the_loss_falls(config: TrainConfig, loss: str) -> None:
+    config = replace(config, loss=loss, steps=60, save_every=60, document_flops=0, query_flops=0)
+    log = list(train(config))
+    assert log[-1].ranking_loss < 0.7 * log[0].ranking_loss
+    assert Encoder.load(config.output).max_length == 16
+    assert not Path(config.output, CHECKPOINT).exists()
+    report = json.loads(Path(config.output, "training.json").read_text())
+    assert report["loss"] == loss and report["best_step"] == 60
+
+
+@pytest.mark.parametrize("regularizer", ["flops", "l1"])
+def test_regularizers_make_it_sparse(config: TrainConfig, regularizer: str) -> None:
+    config = replace(config, steps=60, save_every=60, document_flops=1.0, query_flops=1.0)
+    log = list(train(replace(config, query_regularizer=regularizer)))
+    assert log[-1].document_terms < 0.6 * log[0].document_terms
+    assert log[-1].query_terms < 0.6 * log[0].query_terms
+
+
+def test_a_resumed_run_ends_bit_for_bit_as_one_that_was_not_stopped(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    list(train(config))
+    stopped = replace(config, output=str(tmp_path / "stopped"))
+    run = train(stopped)
+    while next(run).step < 5:  # past the checkpoint of step 4
+        pass
+    run.close()
+    list(train(stopped, resume=True))
+    whole, resumed = weights(config.output), weights(stopped.output)
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_accumulation_takes_the_mean_of_its_batches(config: TrainConfig, tmp_path: Path) -> None:
+    """With both halves of the data in one step, their order cannot matter to the first step."""
+    one = replace(config, steps=1, accumulate=2, save_every=1, warmup=0.0)
+    list(train(one))
+    two = replace(one, output=str(tmp_path / "two"), steps=2, accumulate=1, save_every=1)
+    list(train(two))
+    name = "bert.embeddings.word_embeddings.weight"
+    start = weights(config.model)[name]
+    # Adam's first step has length lr whatever the gradient: one step moves less far than two
+    assert (weights(one.output)[name] - start).abs().max() < 1.1 * config.lr
+    assert (weights(two.output)[name] - start).abs().max() > 1.2 * config.lr
+
+
+def test_resuming_with_other_settings_is_refused(config: TrainConfig) -> None:
+    run = train(config)
+    while next(run).step < 5:
+        pass
+    run.close()
+    with pytest.raises(TrainingError) as caught:
+        next(train(replace(config, lr=1e-3), resume=True))
+    assert "the interrupted run had other settings (lr). Give the same ones" in str(caught.value)
+
+
+def test_nothing_to_resume_and_an_output_in_use(config: TrainConfig) -> None:
+    with pytest.raises(TrainingError, match=r"no interrupted run here. Leave out --resume"):
+        next(train(config, resume=True))
+    Path(config.output).mkdir()
+    Path(config.output, "thesis.txt").write_text("mine")
+    with pytest.raises(TrainingError, match=r"the output directory is not empty. Choose another"):
+        next(train(config))
+    assert Path(config.output, "thesis.txt").read_text() == "mine"
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = loop.infonce
+    calls = 0
+
+    def poisoned(*args: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        value: torch.Tensor = honest(*args)  # type: ignore[arg-type]
+        return value * float("nan") if calls == 6 else value
+
+    monkeypatch.setattr(loop, "infonce", poisoned)
+    with pytest.raises(TrainingError) as caught:
+        list(train(config))
+    assert str(caught.value) == (
+        "the loss is nan at step 6, so training stopped; the checkpoint of step 4 is in "
+        f"{config.output}. Lower --lr, or train with --precision fp32."
+    )
+    assert all(t.isfinite().all() for t in weights(config.output).values())
+    monkeypatch.setattr(loop, "infonce", honest)
+    assert list(train(config, resume=True))[-1].step == 8
+
+
+def test_the_best_checkpoint_is_kept(
+    config: TrainConfig, beir_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = iter([0.5, 0.9, 0.7])
+    kept: list[dict[str, torch.Tensor]] = []
+
+    def measure(self: loop.DevSet, model: SpladeModel) -> dict[str, float]:
+        kept.append({k: v.clone() for k, v in model.state_dict().items()})
+        return {"nDCG@10": next(figures), "RR@10": 0.0}
+
+    monkeypatch.setattr(loop.DevSet, "measure", measure)
+    log = list(train(replace(config, dev=str(beir_folder), steps=6, save_every=2)))
+    assert [entry.best for entry in log if entry.dev] == [True, True, False]
+    saved = SpladeModel.load(config.output).state_dict()
+    assert all(torch.equal(saved[name], kept[1][name]) for name in saved)
+    assert not all(torch.equal(saved[name], kept[2][name]) for name in saved)
+
+
+def test_dev_measures_are_those_of_a_retrieval(config: TrainConfig, beir_folder: Path) -> None:
+    log = list(train(replace(config, dev=str(beir_folder), steps=1, save_every=1)))
+    model = Encoder.load(config.output)
+    documents = dict(zip(TEXTS, model.encode(TEXTS.values()), strict=True))
+    total = 0.0
+    for query, right in (("heart attack", "heart"), ("vitamin milk", "bone")):
+        (row,) = model.encode([query])
+        weight = dict(zip(row.ids.tolist(), row.weights.tolist(), strict=True))
+        scores = {
+            id: sum(
+                weight.get(i, 0.0) * w for i, w in zip(d.ids.tolist(), d.weights, strict=True)
+            )
+            for id, d in documents.items()
+        }
+        ranked = sorted(scores, key=lambda id: -scores[id])
+        total += 1 / (1 + ranked.index(right))
+    assert log[-1].dev["RR@10"] == pytest.approx(total / 2)
+
+
+def test_a_head_nobody_trained_is_calibrated(
+    tmp_path: Path, make_masked_lm: Callable[..., str]
+) -> None:
+    source = make_masked_lm(bias=0.0)
+    bare = tmp_path / "bare"
+    AutoModelForMaskedLM.from_pretrained(source).bert.save_pretrained(bare)
+    AutoTokenizer.from_pretrained(source).save_pretrained(bare)
+    model = SpladeModel.load(str(bare))
+    assert model.fresh_head
+    calibrate(model, list(TEXTS.values()))
+    inputs = model.tokenizer(list(TEXTS.values()), padding=True, return_tensors="pt")
+    with torch.no_grad():
+        hidden = model.mlm.bert(**inputs).last_hidden_state
+        transformed = model.hidden(**inputs)
+        active = (model(**inputs) > 0).float().sum(dim=1)
+    # the transform is the identity but for the scale, which its LayerNorm sets
+    assert torch.cosine_similarity(hidden, transformed, dim=-1).min() > 0.95
+    assert active.mean() < 0.1 * len(model.vocabulary)
+    trained = SpladeModel.load(source)
+    before = trained.decoder.bias.clone()
+    calibrate(trained, list(TEXTS.values()))
+    assert torch.equal(trained.decoder.bias, before)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"steps": 0}, "steps must be at least 1, not 0"),
+        ({"lr": float("nan")}, "lr must be above 0, not nan"),
+        ({"warmup": 1.0}, "warmup must be at least 0 and below 1, not 1.0"),
+        ({"loss": "mse"}, "loss must be one of infonce, margin_mse, kl, not mse"),
+        ({"batch_size": 1}, "batch_size must be at least 2: infonce compares texts, not 1"),
+    ],
+)
+def test_settings_are_checked(setting: dict[str, object], said: str) -> None:
+    with pytest.raises(TrainingError) as caught:
+        TrainConfig(data="d", model="m", output="o", **setting)  # type: ignore[arg-type]
+    assert str(caught.value) == said
+
+
+def test_settings_from_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("lr: 1e-4\nsteps: 20\nloss: kl\ndev: null\n")
+    assert read_config(str(path)) == {"lr": 1e-4, "steps": 20, "loss": "kl", "dev": None}
+    for text, said in (
+        ("learning_rate: 1", "there is no setting 'learning_rate'. There are: data, model, output"),
+        ("steps: 1.5", "steps must be a number (int), not 1.5"),
+        ("steps: many", "steps must be a number (int), not 'many'"),
+        ("- 1", "no settings in it"),
+        ("a: [", "no YAML ("),
+    ):
+        path.write_text(text)
+        with pytest.raises(TrainingError) as caught:
+            read_config(str(path))
+        assert str(caught.value).startswith(f"{path}: {said}")
+    with pytest.raises(TrainingError, match="No such file"):
+        read_config(str(tmp_path / "none.yaml"))
