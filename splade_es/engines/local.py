@@ -22,33 +22,6 @@ from splade_es.records import Action, Clause, Hit, IndexMeta, IndexStats, ItemRe
 _NEW, _DELETED = ".new-", ".deleted-"
 
 
-@contextmanager
-def _edge_errors(index: str, where: str) -> Iterator[None]:
-    """Turns what Edge and the file system raise about an index into EngineError."""
-    try:
-        yield
-    except SpladeEsError:
-        raise
-    except OSError as exc:
-        raise EngineError(
-            f"The index {index!r} on {where} cannot be used ({exc.strerror or exc})",
-            "Check the directory, its rights and the space on its disk.",
-        ) from exc
-    except BaseException as exc:
-        # Edge raises Exception itself, and on a panic what derives from BaseException only.
-        if type(exc) is not Exception and type(exc).__name__ != "PanicException":
-            raise
-        if "WouldBlock" in str(exc):
-            raise Unavailable(
-                f"The index {index!r} on {where} is in use by another process",
-                "Wait until that ends, or stop it.",
-            ) from exc
-        raise EngineError(
-            f"The index {index!r} on {where} is damaged, or its disk is full ({exc})",
-            "Make room on the disk; if that does not help, index anew with --recreate.",
-        ) from exc
-
-
 class LocalEngine:
     """An `Engine` over the indices in a directory, which is made when the first index is.
 
@@ -66,9 +39,35 @@ class LocalEngine:
         self._lock = RLock()  # one thread loads documents while another may search
 
     @contextmanager
+    def _errors(self, index: str) -> Iterator[None]:
+        """Turns what Edge and the file system raise about an index into EngineError."""
+        try:
+            yield
+        except SpladeEsError:
+            raise
+        except OSError as exc:
+            raise EngineError(
+                f"The index {index!r} on {self._here} cannot be used ({exc.strerror or exc})",
+                "Check the directory, its rights and the space on its disk.",
+            ) from exc
+        except BaseException as exc:
+            # Edge raises Exception itself, and on a panic what derives from BaseException only.
+            if type(exc) is not Exception and type(exc).__name__ != "PanicException":
+                raise
+            if "WouldBlock" in str(exc):
+                raise Unavailable(
+                    f"The index {index!r} on {self._here} is in use by another process",
+                    "Wait until that ends, or stop it.",
+                ) from exc
+            raise EngineError(
+                f"The index {index!r} on {self._here} is damaged, or its disk is full ({exc})",
+                "Make room on the disk; if that does not help, index anew with --recreate.",
+            ) from exc
+
+    @contextmanager
     def _index(self, index: str) -> Iterator[EdgeIndex]:
         """The open index, for a block in which what Edge raises becomes EngineError."""
-        with self._lock, _edge_errors(index, self._here):
+        with self._lock, self._errors(index):
             if index not in self._open:
                 self.meta(index)
                 self._open[index] = EdgeIndex(self._directory / index)
@@ -81,7 +80,7 @@ class LocalEngine:
             )
         path = self._path(index)
         new = self._directory / f"{_NEW}{uuid.uuid4().hex}"
-        with self._lock, _edge_errors(index, self._here):
+        with self._lock, self._errors(index):
             if path.exists():
                 raise EngineError(
                     f"There is already an index {index!r} on {self._here}",
@@ -101,20 +100,21 @@ class LocalEngine:
                 shutil.rmtree(new, ignore_errors=True)
 
     def exists(self, index: str) -> bool:
-        return self._path(index).is_dir()
+        with self._errors(index):
+            return self._path(index).is_dir()
 
     def meta(self, index: str) -> IndexMeta:
-        path = self._path(index)
-        if not path.is_dir():
+        if not self.exists(index):
             raise index_missing(index, self._here)
-        try:
-            return IndexMeta(**json.loads((path / META_FILE).read_text("utf-8")))
-        except (FileNotFoundError, ValueError, TypeError) as exc:
-            raise IndexMismatch(
-                f"splade-es did not make the index {index!r} on {self._here}, "
-                f"or its file {META_FILE} is damaged",
-                "Choose another --index.",
-            ) from exc
+        with self._errors(index):
+            try:
+                return IndexMeta(**json.loads((self._path(index) / META_FILE).read_text("utf-8")))
+            except (FileNotFoundError, ValueError, TypeError) as exc:
+                raise IndexMismatch(
+                    f"splade-es did not make the index {index!r} on {self._here}, "
+                    f"or its file {META_FILE} is damaged",
+                    "Choose another --index.",
+                ) from exc
 
     def bulk(self, index: str, actions: Sequence[Action]) -> list[ItemResult]:
         with self._index(index) as opened:
@@ -157,7 +157,7 @@ class LocalEngine:
 
     def stats(self, index: str) -> IndexStats:
         documents = self.count(index)
-        with _edge_errors(index, self._here):
+        with self._errors(index):
             files = [path.stat() for path in self._path(index).rglob("*")]
         # Edge's files are sparse: 70 MB of a new index are 0.1 MB on the disk.
         size = sum(512 * f.st_blocks if hasattr(f, "st_blocks") else f.st_size for f in files)
@@ -169,7 +169,7 @@ class LocalEngine:
 
     def delete(self, index: str) -> None:
         path = self._path(index)
-        with self._lock, _edge_errors(index, self._here):
+        with self._lock, self._errors(index):
             try:
                 with self._index(index):
                     self._open.pop(index).close()
@@ -188,7 +188,7 @@ class LocalEngine:
         with self._lock:
             while self._open:
                 index, opened = self._open.popitem()
-                with _edge_errors(index, self._here):
+                with self._errors(index):
                     opened.close()
 
     def _path(self, index: str) -> Path:
