@@ -12,11 +12,11 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-WORDS = (
-    "heart attack pain chest doctor treatment the a of and is in for what how to vitamin bone milk "
-    "calcium eye vision loss blood pressure sugar insulin diabetes liver kidney cancer cell gene "
-    "cough fever cold flu virus vaccine skin rash itch allergy ##s ##ing ##ed 3 . % 9"
-).split()
+WORDS = """
+    heart attack pain chest doctor treatment the a of and is in for what how to vitamin bone milk
+    calcium eye vision loss blood pressure sugar insulin diabetes liver kidney cancer cell gene
+    cough fever cold flu virus vaccine skin rash itch allergy ##s ##ing ##ed 3 . % 9
+""".split()  # noqa: SIM905
 TEXTS = {
     "heart": "The heart attack is pain in the chest.",
     "bone": "Calcium and vitamin in milk for the bone.",

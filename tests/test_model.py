@@ -27,7 +27,8 @@ def dense(name: str, texts: list[str], max_length: int) -> torch.Tensor:
     with torch.no_grad():
         logits = model(**inputs).logits
     mask = inputs["attention_mask"].unsqueeze(-1)
-    return (torch.log1p(torch.relu(logits)) * mask).amax(dim=1)
+    weights: torch.Tensor = (torch.log1p(torch.relu(logits)) * mask).amax(dim=1)
+    return weights
 
 
 def vectors(encoder: Encoder, texts: list[str]) -> torch.Tensor:
@@ -49,7 +50,7 @@ def test_what_is_saved_gives_the_same_vectors_everywhere(tiny_model: str, tmp_pa
     sparse_encoder = pytest.importorskip("sentence_transformers").SparseEncoder
     model = SpladeModel.load(tiny_model, max_length=8)
     with torch.no_grad():
-        model.decoder.bias += 0.1  # tell it from the one it came from
+        model.decoder.bias.add_(0.1)  # tell it from the one it came from
     model.save(tmp_path / "saved")
     saved = str(tmp_path / "saved")
     ours = vectors(Encoder.load(saved), TEXT_LIST)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +41,7 @@ class Progress(NamedTuple):
     best: bool  # this step's model is the one in the output directory
 
 
-def train(config: TrainConfig, resume: bool = False) -> Iterator[Progress]:
+def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None, None]:
     """Train a SPLADE model and leave it in config.output. Yields a log line now and then.
 
     With a dev set the output holds the model of the best checkpoint, else the last. Every
@@ -121,21 +121,21 @@ def train(config: TrainConfig, resume: bool = False) -> Iterator[Progress]:
             sparsity = config.document_flops * flops(rows) + config.query_flops * query_penalty
             loss = ranking + strength * sparsity
             if not torch.isfinite(loss):
-                raise TrainingError(
-                    f"the loss is {loss.item()} at step {step}, so training stopped; "
-                    f"{_last_checkpoint(output)}",
-                    "Lower --lr, or train with --precision fp32.",
-                )
+                raise _no_number(f"the loss is {loss.item()} at step {step}", output)
             scaler.scale(loss / config.accumulate).backward()
             with torch.no_grad():
                 terms = [(r > 0).sum(dim=1).float().mean() for r in (queries, rows)]
                 sums += torch.stack([loss, ranking, *terms]) / config.accumulate
         scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        if not (scaler.is_enabled() or torch.isfinite(norm)):  # a scaler skips such a step itself
+            raise _no_number(f"the gradient is {norm.item()} at step {step}", output)
         scaler.step(optimizer)
         scaler.update()
 
         saving = step % config.save_every == 0 or step == config.steps
+        if saving and not all(p.isfinite().all() for p in model.parameters()):
+            raise _no_number(f"a weight is no finite number at step {step}", output)
         if saving or step % config.log_every == 0 or step == first + 1:
             total, rank, query_terms, document_terms = (sums / (step - since)).tolist()
             rate = (step - since) / (time.perf_counter() - started)
@@ -203,8 +203,12 @@ def _read_checkpoint(output: Path, config: TrainConfig) -> dict[str, Any]:
     return state
 
 
-def _last_checkpoint(output: Path) -> str:
-    if not (output / CHECKPOINT).is_file():
-        return "there is no checkpoint yet"
-    step = torch.load(output / CHECKPOINT, weights_only=True, mmap=True)["step"]
-    return f"the checkpoint of step {step} is in {output}"
+def _no_number(what: str, output: Path) -> TrainingError:
+    """The error that stops a run whose numbers went bad; what was saved before is untouched."""
+    kept = "there is no checkpoint yet"
+    if (output / CHECKPOINT).is_file():
+        step = torch.load(output / CHECKPOINT, weights_only=True, mmap=True)["step"]
+        kept = f"the checkpoint of step {step} is in {output}"
+    return TrainingError(
+        f"{what}, so training stopped; {kept}", "Lower --lr, or train with --precision fp32."
+    )

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,10 +15,11 @@ from models import TEXTS, WORDS
 from splade_es.encoder import Encoder
 from splade_es.errors import TrainingError
 from splade_es.model import SpladeModel
-from splade_es.training import loop
 from splade_es.training.calibrate import calibrate
-from splade_es.training.config import TrainConfig, read_config
+from splade_es.training.config import Loss, QueryRegularizer, TrainConfig, read_config
+from splade_es.training.dev import DevSet
 from splade_es.training.loop import CHECKPOINT, train
+from splade_es.training.losses import infonce
 
 CONTENT = [word for word in WORDS if word.isalpha()]
 
@@ -53,7 +55,7 @@ def weights(directory: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("loss", ["infonce", "margin_mse", "kl"])
-def test_the_loss_falls(config: TrainConfig, loss: str) -> None:
+def test_the_loss_falls(config: TrainConfig, loss: Loss) -> None:
     config = replace(config, loss=loss, steps=60, save_every=60, document_flops=0, query_flops=0)
     log = list(train(config))
     assert log[-1].ranking_loss < 0.7 * log[0].ranking_loss
@@ -64,7 +66,7 @@ def test_the_loss_falls(config: TrainConfig, loss: str) -> None:
 
 
 @pytest.mark.parametrize("regularizer", ["flops", "l1"])
-def test_regularizers_make_it_sparse(config: TrainConfig, regularizer: str) -> None:
+def test_regularizers_make_it_sparse(config: TrainConfig, regularizer: QueryRegularizer) -> None:
     config = replace(config, steps=60, save_every=60, document_flops=1.0, query_flops=1.0)
     log = list(train(replace(config, query_regularizer=regularizer)))
     assert log[-1].document_terms < 0.6 * log[0].document_terms
@@ -119,19 +121,17 @@ def test_nothing_to_resume_and_an_output_in_use(config: TrainConfig) -> None:
     assert Path(config.output, "thesis.txt").read_text() == "mine"
 
 
-def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
+def test_numbers_that_go_bad_stop_the_run_and_keep_the_checkpoint(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = loop.infonce
     calls = 0
 
-    def poisoned(*args: object) -> torch.Tensor:
+    def poisoned(*args: Any) -> torch.Tensor:
         nonlocal calls
         calls += 1
-        value: torch.Tensor = honest(*args)  # type: ignore[arg-type]
-        return value * float("nan") if calls == 6 else value
+        return infonce(*args) * (float("nan") if calls == 6 else 1.0)
 
-    monkeypatch.setattr(loop, "infonce", poisoned)
+    monkeypatch.setattr("splade_es.training.loop.infonce", poisoned)
     with pytest.raises(TrainingError) as caught:
         list(train(config))
     assert str(caught.value) == (
@@ -139,8 +139,14 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
         f"{config.output}. Lower --lr, or train with --precision fp32."
     )
     assert all(t.isfinite().all() for t in weights(config.output).values())
-    monkeypatch.setattr(loop, "infonce", honest)
+    monkeypatch.undo()
     assert list(train(config, resume=True))[-1].step == 8
+
+
+def test_a_run_that_diverges_never_saves_what_is_no_number(config: TrainConfig) -> None:
+    with pytest.raises(TrainingError, match=r"so training stopped; there is no checkpoint yet"):
+        list(train(replace(config, lr=1e30, warmup=0.0, save_every=1)))
+    assert not Path(config.output).exists()
 
 
 def test_the_best_checkpoint_is_kept(
@@ -149,11 +155,11 @@ def test_the_best_checkpoint_is_kept(
     figures = iter([0.5, 0.9, 0.7])
     kept: list[dict[str, torch.Tensor]] = []
 
-    def measure(self: loop.DevSet, model: SpladeModel) -> dict[str, float]:
+    def measure(self: DevSet, model: SpladeModel) -> dict[str, float]:
         kept.append({k: v.clone() for k, v in model.state_dict().items()})
         return {"nDCG@10": next(figures), "RR@10": 0.0}
 
-    monkeypatch.setattr(loop.DevSet, "measure", measure)
+    monkeypatch.setattr(DevSet, "measure", measure)
     log = list(train(replace(config, dev=str(beir_folder), steps=6, save_every=2)))
     assert [entry.best for entry in log if entry.dev] == [True, True, False]
     saved = SpladeModel.load(config.output).state_dict()
@@ -170,9 +176,7 @@ def test_dev_measures_are_those_of_a_retrieval(config: TrainConfig, beir_folder:
         (row,) = model.encode([query])
         weight = dict(zip(row.ids.tolist(), row.weights.tolist(), strict=True))
         scores = {
-            id: sum(
-                weight.get(i, 0.0) * w for i, w in zip(d.ids.tolist(), d.weights, strict=True)
-            )
+            id: sum(weight.get(i, 0.0) * w for i, w in zip(d.ids.tolist(), d.weights, strict=True))
             for id, d in documents.items()
         }
         ranked = sorted(scores, key=lambda id: -scores[id])
@@ -192,7 +196,7 @@ def test_a_head_nobody_trained_is_calibrated(
     calibrate(model, list(TEXTS.values()))
     inputs = model.tokenizer(list(TEXTS.values()), padding=True, return_tensors="pt")
     with torch.no_grad():
-        hidden = model.mlm.bert(**inputs).last_hidden_state
+        hidden = model.mlm.base_model(**inputs).last_hidden_state
         transformed = model.hidden(**inputs)
         active = (model(**inputs) > 0).float().sum(dim=1)
     # the transform is the identity but for the scale, which its LayerNorm sets
