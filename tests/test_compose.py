@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import servers
 import yaml
+
+import servers
 
 COMPOSE = Path(__file__).parent.parent / "compose"
 

@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from servers import PASSWORD, READER
 
+from servers import PASSWORD, READER
 from splade_es.engines import connect
 from splade_es.engines.address import Address, identify
 from splade_es.engines.elasticsearch import ElasticsearchEngine

@@ -144,9 +144,9 @@ def test_numbers_that_go_bad_stop_the_run_and_keep_the_checkpoint(
 
 
 def test_a_run_that_diverges_never_saves_what_is_no_number(config: TrainConfig) -> None:
-    with pytest.raises(TrainingError, match=r"so training stopped; there is no checkpoint yet"):
+    with pytest.raises(TrainingError, match=r"at step 2, so training stopped; the checkpoint of"):
         list(train(replace(config, lr=1e30, warmup=0.0, save_every=1)))
-    assert not Path(config.output).exists()
+    assert all(t.isfinite().all() for t in weights(config.output).values())
 
 
 def test_the_best_checkpoint_is_kept(
