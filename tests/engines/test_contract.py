@@ -2,58 +2,18 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from any_engine import META, SERVERS
 from splade_es.engines import connect
 from splade_es.engines.base import MAX_CLAUSES, MAX_K, Engine
 from splade_es.errors import EngineError, IndexMissing, QueryError
-from splade_es.records import Action, Clause, Features, IndexMeta, ItemResult
-
-META = IndexMeta("0.1.0", "models/tiny", "f" * 64, "v" * 64, 1, 100.0, 256, "max")
-
-SERVERS = {
-    "opensearch": "opensearch_url",
-    "elasticsearch": "elasticsearch_url",
-    "old-opensearch": "old_opensearch_url",
-    "old-elasticsearch": "old_elasticsearch_url",
-}
-
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        "local",
-        "opensearch",
-        "elasticsearch",
-        pytest.param("old-opensearch", marks=pytest.mark.slow),
-        pytest.param("old-elasticsearch", marks=pytest.mark.slow),
-    ],
-)
-def engine(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Engine]:
-    if request.param == "local":
-        url = f"local:{tmp_path_factory.mktemp('local')}"
-    else:
-        url = request.getfixturevalue(SERVERS[request.param])
-    engine = connect(url)
-    yield engine
-    engine.close()
-
-
-@pytest.fixture
-def index(engine: Engine) -> Iterator[str]:
-    name = f"test-{uuid.uuid4().hex}"
-    engine.create(name, META)
-    yield name
-    if engine.exists(name):
-        engine.delete(name)
+from splade_es.records import Action, Clause, Features, ItemResult
 
 
 def source(features: Features, text: str = "", **further: Any) -> dict[str, Any]:
