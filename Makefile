@@ -1,0 +1,50 @@
+# Everything here sets itself up: `make demo` and `make test` work on a fresh clone.
+PYTHON ?= python3
+BIN = .venv/bin
+SETUP = .venv/.setup
+
+.PHONY: help setup demo test test-all check wheel lock clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: $(SETUP)  ## make .venv with the pinned versions of constraints.txt
+
+$(SETUP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "Python 3.10 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	@touch $(SETUP)
+
+demo: $(SETUP)  ## train, index, search and measure on Python's documentation
+	$(BIN)/splade-es demo
+
+test: check  ## lint, types, the wheel, and the tests with both real servers
+	$(BIN)/python -m pytest
+
+test-all: check  ## the same with the slow ring: older servers, long runs
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+check: $(SETUP) wheel  ## lint, types, and the wheel in an empty environment
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# In a folder away from the checkout, so that only what the wheel holds can be imported.
+wheel: $(SETUP)
+	rm -rf build dist
+	$(BIN)/python -m build --quiet --wheel --installer uv
+	$(BIN)/uv venv --quiet --python $(BIN)/python build/empty
+	$(BIN)/uv pip install --quiet --python build/empty/bin/python -c constraints.txt dist/*.whl
+	cd build/empty && bin/splade-es --version && bin/splade-es --help >/dev/null
+	test "$$(ls -d build/empty/lib/python*/site-packages/* | grep -cE '/(cli|training|mappings|tests)$$')" = 0
+	rm -rf build
+
+lock:  ## pin the newest versions in constraints.txt
+	$(BIN)/uv pip compile --universal --python-version 3.10 --all-extras --upgrade --quiet \
+		--custom-compile-command 'make lock' --no-annotate pyproject.toml -o constraints.txt
+
+clean:  ## remove what was made here
+	rm -rf .venv .cache build dist *.egg-info
