@@ -16,6 +16,8 @@ from click.testing import CliRunner, Result
 
 from models import TEXTS
 from splade_es.cli.main import main
+from splade_es.encoder import Encoder
+from splade_es.quantize import Quantizer
 
 
 @pytest.fixture(autouse=True)
@@ -54,14 +56,30 @@ def loaded(corpus_file: Path, tiny_model: str) -> str:
     return "texts"
 
 
-def test_index_then_search_finds_the_text_itself(loaded: str, home: Path) -> None:
-    for id, text in TEXTS.items():
-        result = run("search", text, "--index", loaded, "-k", 2, "--json")
+def test_search_ranks_by_the_dot_product_of_query_and_stored_integers(
+    loaded: str, tiny_model: str, home: Path
+) -> None:
+    encoder = Encoder.load(tiny_model)
+    stored = {}
+    for id, row in zip(TEXTS, encoder.encode(TEXTS.values()), strict=True):
+        quantized = Quantizer(100.0).quantize(row)
+        stored[id] = dict(zip(quantized.ids.tolist(), quantized.values.tolist(), strict=True))
+    for text in ("heart attack", "vitamin for the eye"):
+        (row,) = encoder.encode([text])
+        query = list(zip(row.ids.tolist(), row.weights.tolist(), strict=True))
+        expected = {
+            id: sum(weight / 100 * features.get(term, 0) for term, weight in query)
+            for id, features in stored.items()
+        }
+        result = run("search", text, "--index", loaded, "-k", 3, "--json")
         hits = [json.loads(line) for line in result.stdout.splitlines()]
-        assert [hit["rank"] for hit in hits] == [1, 2]
-        assert id in [hit["id"] for hit in hits]
-        assert hits[0]["score"] >= hits[1]["score"] > 0
+        assert [hit["rank"] for hit in hits] == [1, 2, 3]
+        assert [hit["id"] for hit in hits] == sorted(expected, key=lambda id: -expected[id])[:3]
+        assert [hit["score"] for hit in hits] == pytest.approx(
+            sorted(expected.values(), reverse=True)[:3], rel=1e-5
+        )
         assert hits[0]["source"]["text"] == TEXTS[hits[0]["id"]]
+        assert "splade" not in hits[0]["source"]
         assert result.stderr == f"Local engine in {home} (--url names a server).\n"
 
 
@@ -292,14 +310,14 @@ def test_ctrl_c_while_training_leaves_a_whole_model(tiny_model: str, tmp_path: P
         '{"query": "chest", "positive": "heart"}\n{"query": "bone", "positive": "milk"}\n'
     )
     out = tmp_path / "model"
-    args = ["train", pairs, "--model", tiny_model, "--output", out, "--steps", 100000]
+    args = ["train", pairs, "--model", tiny_model, "--output", out, "--steps", 10**6]
     code, stderr = interrupted(
         tmp_path,
         *args,
-        *("--save-every", 1),
+        *("--save-every", 1, "--document-length", 16),
         wait_for=(out / "training.json").exists,
     )
-    assert code == 130
+    assert code == 130, stderr
     assert stderr.splitlines()[-1] == "Interrupted." and "Traceback" not in stderr
     assert run("expand", "heart", "--model", out).exit_code in (0, 1)  # it loads
 
