@@ -10,13 +10,16 @@ help:  ## show this list
 
 setup: $(SETUP)  ## make .venv with the pinned versions of constraints.txt
 
-$(SETUP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "Python 3.10 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+$(SETUP): pyproject.toml constraints.txt | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
 	@touch $(SETUP)
+
+# Without --clear: a .venv that somebody made, or that a program runs in, is added to, never emptied.
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "Python 3.10 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 
 demo: $(SETUP)  ## train, index, search and measure on Python's documentation
 	$(BIN)/splade-es demo
@@ -32,19 +35,25 @@ check: $(SETUP) wheel  ## lint, types, and the wheel in an empty environment
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# In a folder away from the checkout, so that only what the wheel holds can be imported.
+# In an environment of its own, so that only what the wheel holds can be imported. build and egg-info
+# go first: setuptools would pack what they remember and the checkout has or lists no more.
+# RECORD names the command as ../../../bin/splade-es.
 wheel: $(SETUP)
-	rm -rf build dist
+	rm -rf build dist *.egg-info
 	$(BIN)/python -m build --quiet --wheel --installer uv
 	$(BIN)/uv venv --quiet --python $(BIN)/python build/empty
 	$(BIN)/uv pip install --quiet --python build/empty/bin/python -c constraints.txt dist/*.whl
 	cd build/empty && bin/splade-es --version && bin/splade-es --help >/dev/null
-	test "$$(ls -d build/empty/lib/python*/site-packages/* | grep -cE '/(cli|training|mappings|tests)$$')" = 0
+	build/empty/bin/python -I -c 'from importlib.resources import files; \
+		files("splade_es.mappings").joinpath("index.json").read_bytes()'
+	test "$$(cut -d/ -f1 build/empty/lib/python*/site-packages/splade_es-*/RECORD | \
+		sed 's/-.*//' | sort -u | xargs)" = '.. splade_es'
 	rm -rf build
 
-lock:  ## pin the newest versions in constraints.txt
+# Not after setup, which a conflict with the versions of before would stop.
+lock: | $(BIN)/uv  ## pin the newest versions in constraints.txt
 	$(BIN)/uv pip compile --universal --python-version 3.10 --all-extras --upgrade --quiet \
 		--custom-compile-command 'make lock' --no-annotate pyproject.toml -o constraints.txt
 
 clean:  ## remove what was made here
-	rm -rf .venv .cache build dist *.egg-info
+	rm -rf .venv .cache build dist *.egg-info splade-es-demo
