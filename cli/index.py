@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from splade_es.engines.base import FieldType
 @click.option("--scale", default=100.0, show_default=True, help="Stored integer = weight x scale.")
 @click.option("--top-k", type=int, help="Keep this many terms of a document.")
 @click.option("--threshold", default=0.0, help="Drop document terms below this weight.")
-@click.option("--rejects", help="File for bad lines.  [default: CORPUS.rejects.jsonl]")
+@click.option("--rejects", help="File for bad lines.  [default: ./CORPUS.rejects.jsonl]")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first bad line.")
 @json_option
 def index(
@@ -66,7 +65,8 @@ def index(
     quantizer = Quantizer(scale, top_k, threshold)
     items = read_documents(corpus)  # a missing file is found before an index is touched
     if rejects is None:
-        rejects = f"{'stdin' if corpus == '-' else corpus.rstrip(os.sep)}.rejects.jsonl"
+        # in the current directory, because that of a corpus is often read-only
+        rejects = f"{'stdin' if corpus == '-' else Path(corpus).name}.rejects.jsonl"
     with open_engine(url) as engine:
         encoder = Encoder.load(model, max_length)
         meta = index_meta(encoder, quantizer)

@@ -122,17 +122,25 @@ def index_corpus(
     summary = Summary()
     engine.refresh(index)
     before = engine.count(index)
-    rejects.unlink(missing_ok=True)  # those of an earlier run
-    sender = _Sender(engine, index, rejects, summary, fail_fast)
     try:
-        for request in _requests(_encode(items, encoder, quantizer, sender)):
-            sender.put(request)
-            summary.seconds = time.perf_counter() - started
-            yield summary
-    except BaseException:
-        sender.stop()
-        raise
-    sender.finish()
+        file = rejects.open("w", encoding="utf-8")  # before an hour of work, not after
+    except OSError as error:
+        raise CorpusError(
+            f"{rejects}: cannot be written ({error.strerror})",
+            "Name another file for bad lines with --rejects.",
+        ) from error
+    with file:
+        sender = _Sender(engine, index, file, summary, fail_fast)
+        try:
+            for request in _requests(_encode(items, encoder, quantizer, sender)):
+                sender.put(request)
+                summary.seconds = time.perf_counter() - started
+                yield summary
+            sender.finish()
+        finally:
+            sender.stop()
+            if not summary.rejected:
+                rejects.unlink()
     engine.refresh(index)
     expected = before + summary.indexed - summary.replaced
     if (found := engine.count(index)) < expected:
@@ -182,12 +190,11 @@ class _Sender:
     """The thread that sends, the queue to it, and the file of rejects."""
 
     def __init__(
-        self, engine: Engine, index: str, rejects: Path, summary: Summary, fail_fast: bool
+        self, engine: Engine, index: str, rejects: TextIO, summary: Summary, fail_fast: bool
     ) -> None:
         self._engine = engine
         self._index = index
         self._rejects = rejects
-        self._file: TextIO | None = None
         self._lock = threading.Lock()  # both threads count and reject
         self._summary = summary
         self._fail_fast = fail_fast
@@ -214,28 +221,22 @@ class _Sender:
         self.put(None)
         while self._thread.is_alive():
             self._thread.join(timeout=0.2)  # a wait without limit would not notice Ctrl-C
-        if self._file:
-            self._file.close()
         if self._failure:
             raise self._failure
 
     def stop(self) -> None:
-        """Give up: let the request under way end, send no other."""
+        """Let the request under way end and send no other; after `finish` there is none."""
         self._stopping.set()
         self._thread.join()
-        if self._file:
-            self._file.close()
 
     def reject(self, item: Rejected) -> None:
         """Write one reject down and count it; with fail_fast raise it instead."""
         if self._fail_fast:
             raise CorpusError(f"{item.place}: {item.reason}", "Loading stopped there.")
         with self._lock:
-            if self._file is None:
-                self._file = self._rejects.open("w", encoding="utf-8")
-            json.dump(asdict(item), self._file, ensure_ascii=False)
-            self._file.write("\n")
-            self._file.flush()
+            json.dump(asdict(item), self._rejects, ensure_ascii=False)
+            self._rejects.write("\n")
+            self._rejects.flush()
             self._summary.rejected += 1
             if self._summary.first_rejected is None:
                 self._summary.first_rejected = item

@@ -89,8 +89,9 @@ class SpladeModel(nn.Module):
     def load(cls, name: str | os.PathLike[str], max_length: int | None = None) -> SpladeModel:
         """Load a directory, or a model of the Hugging Face hub by its name.
 
-        Pooling and length come from the directory's sentence-transformers files where it has them
-        (else: max; the tokenizer's limit, at most 256). Raises ModelError.
+        max_length: tokens of a text, up to what the model has positions for; by default what the
+        tokenizer says, if that is under 512, else 256. Pooling comes from the directory's
+        sentence-transformers files where it has them, else it is max. Raises ModelError.
         """
         name = os.fspath(name)
         mlm, tokenizer, missing = _load_pretrained(name)
@@ -104,9 +105,10 @@ class SpladeModel(nn.Module):
                     f"{name}: pooling {pooling!r} with activation {activation!r} is not supported",
                     "Use a model with max or sum pooling and activation relu.",
                 )
-        limit = _position_limit(mlm, tokenizer)
-        # a limit under 512 was set on purpose: the model was trained with that many tokens
-        length = max_length or (limit if limit < 512 else _DEFAULT_MAX_LENGTH)
+        limit = _position_limit(mlm)
+        # under 512 it was set on purpose: the model was trained with that many tokens
+        trained = tokenizer.model_max_length
+        length = max_length or min(limit, trained if trained < 512 else _DEFAULT_MAX_LENGTH)
         if not 3 <= length <= limit:
             raise ModelError(
                 f"max_length must be 3 to {limit} for {name}, not {length}", "Choose another."
@@ -250,12 +252,12 @@ def _pooling_config(name: str) -> dict[str, Any] | None:
     return json.loads(Path(path).read_text()) if path else None
 
 
-def _position_limit(mlm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+def _position_limit(mlm: PreTrainedModel) -> int:
     """Tokens of the longest text the model takes."""
-    positions = getattr(mlm.config, "max_position_embeddings", None) or 512
+    positions: int = getattr(mlm.config, "max_position_embeddings", None) or 512
     if mlm.config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet"):
         positions -= mlm.config.pad_token_id + 1  # these count positions from the padding id on
-    return min(positions, tokenizer.model_max_length)
+    return positions
 
 
 def _write_sentence_transformers_files(directory: Path, pooling: Pooling) -> None:

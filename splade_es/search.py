@@ -53,7 +53,7 @@ class Searcher:
         if not text.strip():
             raise QueryError("The query is empty", "Type some words.")
         (row,) = self.encoder.encode([text])
-        clauses = self._clauses(row)
+        clauses = self.clauses(row)
         if not clauses:
             raise QueryError(
                 f"The model finds no term in the query {text[:60]!r}", "Use other words."
@@ -63,13 +63,14 @@ class Searcher:
     def run(self, queries: Sequence[Query], k: int = 1000) -> Run:
         """The k best documents of each query, as a run. A query without terms finds nothing."""
         rows = self.encoder.encode(query.text for query in queries)
-        found = self.engine.search_many(self.index, [self._clauses(row) for row in rows], k)
+        found = self.engine.search_many(self.index, [self.clauses(row) for row in rows], k)
         return {
             query.id: {hit.id: hit.score for hit in hits}
             for query, hits in zip(queries, found, strict=True)
         }
 
-    def _clauses(self, row: SparseRow) -> list[Clause]:
+    def clauses(self, row: SparseRow) -> list[Clause]:
+        """The weighted terms that are sent for a query's row."""
         return rewrite(row, self._names, self.meta.scale, self.top_k, self.threshold)
 
 

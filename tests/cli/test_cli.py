@@ -27,6 +27,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if not name.startswith("SPLADE_ES_TEST_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("SPLADE_ES_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
     return tmp_path / "home"
 
 
@@ -152,7 +153,8 @@ def test_bad_lines_are_set_aside_and_the_rest_is_indexed(tmp_path: Path, tiny_mo
     args = ("index", corpus, "--model", tiny_model, "--index", "bad")
     assert error(*args) == (
         f"5 of 8 lines were rejected, the first at {corpus}:2: no text; give each line a "
-        f'"text" or "contents". All are in {corpus}.rejects.jsonl; mend them and index that again.'
+        '"text" or "contents". All are in corpus.jsonl.rejects.jsonl; mend them and index that '
+        "again."
     )
     rejects = [json.loads(x) for x in Path(f"{corpus}.rejects.jsonl").read_text().splitlines()]
     assert [reject["place"] for reject in rejects] == [f"{corpus}:{n}" for n in (2, 4, 6, 7, 8)]
@@ -180,8 +182,15 @@ def test_saturated_weights_are_reported(corpus_file: Path, tiny_model: str) -> N
     assert "weights were too large and were clipped: index anew with a smaller" in result.stderr
 
 
-def test_standard_input(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_rejects_that_cannot_be_written(corpus_file: Path, tiny_model: str) -> None:
+    args = ("index", corpus_file, "--model", tiny_model, "--index", "x")
+    assert error(*args, "--rejects", "nowhere/r.jsonl") == (
+        "nowhere/r.jsonl: cannot be written (No such file or directory). "
+        "Name another file for bad lines with --rejects."
+    )
+
+
+def test_standard_input(tiny_model: str) -> None:
     line = '{"_id": "1", "text": "heart"}\n'
     result = run("index", "-", "--model", tiny_model, "--index", "piped", stdin=line)
     assert result.exit_code == 0 and "1 indexed" in result.stdout

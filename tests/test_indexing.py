@@ -1,0 +1,221 @@
+"""From corpus to index to hits, on every engine; and what a load does when an engine falters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from models import TEXTS
+from splade_es.corpus import read_documents
+from splade_es.encoder import Encoder
+from splade_es.engines.base import Engine
+from splade_es.engines.local import LocalEngine
+from splade_es.errors import CorpusError, EngineError, IndexMismatch, RequestTooLarge, Unavailable
+from splade_es.features import token_of
+from splade_es.indexing import Summary, index_corpus, index_meta, open_index
+from splade_es.quantize import Quantizer
+from splade_es.records import Action, Document, ItemResult, Query, Rejected
+from splade_es.search import Searcher
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_model: str) -> Encoder:
+    return Encoder.load(tiny_model)
+
+
+def load(
+    items: Sequence[Document | Rejected] | Iterator[Document | Rejected],
+    encoder: Encoder,
+    engine: Engine,
+    index: str,
+    rejects: Path,
+    fail_fast: bool = False,
+) -> Summary:
+    summary = Summary()
+    for summary in index_corpus(  # noqa: B007
+        items, encoder, Quantizer(), engine, index, rejects, fail_fast=fail_fast
+    ):
+        pass
+    return summary
+
+
+def test_the_walk_from_corpus_to_hits(
+    engine: Engine, encoder: Encoder, corpus_file: Path, tmp_path: Path
+) -> None:
+    """Indexed by one process and searched by the model the index remembers: the same scores as the
+    integers and the query's weights give by hand."""
+    index = f"walk-{tmp_path.name[:20].strip('_').replace('_', '-')}"
+    meta = index_meta(encoder, Quantizer())
+    open_index(engine, index, meta, recreate=True)
+    summary = load(read_documents(str(corpus_file)), encoder, engine, index, tmp_path / "rejects")
+    assert (summary.read, summary.indexed, summary.replaced) == (5, 5, 0)
+    assert not (tmp_path / "rejects").exists()
+
+    searcher = Searcher(engine, index)
+    query = "heart pain and vitamin"
+    (row,) = encoder.encode([query])
+    weights = dict(zip(row.ids.tolist(), row.weights.tolist(), strict=True))
+    expected = {}
+    for id, vector in zip(TEXTS, encoder.encode(TEXTS.values()), strict=True):
+        stored = Quantizer().quantize(vector)
+        expected[id] = sum(
+            weights.get(term, 0) / 100 * value
+            for term, value in zip(stored.ids.tolist(), stored.values.tolist(), strict=True)
+        )
+    hits = searcher.search(query, 5)
+    assert {hit.id: hit.score for hit in hits} == pytest.approx(expected, rel=1e-6)
+    run = searcher.run([Query("q", query), Query("nothing", "☃")], 5)
+    assert run["q"] == pytest.approx(expected, rel=1e-6) and run["nothing"] == {}
+
+    (hit,) = [hit for hit in hits if hit.id == "heart"]
+    top = hit.source["splade_top"]
+    assert hit.source["text"] == TEXTS["heart"] and "splade" not in hit.source
+    assert 0 < len(top) <= 20 and hit.source["splade_n"] >= len(top)
+    assert not {"heart", "attack", "chest"} & set(hit.source["splade_new"])
+    view = dict(item.rsplit(":", 1) for item in hit.source["splade_view"].split())
+    assert (
+        list(view)[: len(top)] == top and max(map(int, view.values())) == hit.source["splade_max"]
+    )
+    explained = engine.explain(index, [*searcher.clauses(row)], "heart")
+    assert sum(explained.values()) == pytest.approx(expected["heart"], rel=1e-6)
+    assert {token_of(feature) for feature in explained} <= set(view)
+    engine.delete(index)
+
+
+def test_what_the_engine_refuses_is_set_aside_with_its_reason(
+    engine: Engine, index: str, encoder: Encoder, tmp_path: Path
+) -> None:
+    documents = [
+        Document("good", "heart", place="c:1"),
+        # no server takes more than 1,000 fields; the local engine keeps any
+        Document("bad", "bone", fields={f"field{n}": n for n in range(3000)}, place="c:2"),
+        Document("last", "milk", place="c:3"),
+    ]
+    summary = load(documents, encoder, engine, index, tmp_path / "rejects.jsonl")
+    if engine.name == "local":
+        assert summary.indexed == 3
+        return
+    assert (summary.read, summary.indexed, summary.rejected) == (3, 2, 1)
+    (reject,) = [json.loads(x) for x in (tmp_path / "rejects.jsonl").read_text().splitlines()]
+    assert reject["place"] == "c:2" and "refused it (400)" in reject["reason"]
+    assert json.loads(reject["line"])["_id"] == "bad"
+    assert engine.count(index) == 2
+
+
+class Faltering(LocalEngine):
+    """A real engine, to which some requests never get through, or whose answer gets lost."""
+
+    def __init__(self, directory: Path, faults: Sequence[Callable[..., list[ItemResult]]]) -> None:
+        super().__init__(directory)
+        self.faults = iter(faults)
+        self.requests: list[list[str]] = []
+
+    def bulk(self, index: str, actions: Sequence[Action]) -> list[ItemResult]:
+        self.requests.append([action.id for action in actions])
+        fault = next(self.faults, None)
+        return fault(self, index, actions) if fault else super().bulk(index, actions)
+
+
+def down(engine: LocalEngine, index: str, actions: Sequence[Action]) -> list[ItemResult]:
+    raise Unavailable("the server is down")
+
+
+def answer_lost(engine: LocalEngine, index: str, actions: Sequence[Action]) -> list[ItemResult]:
+    LocalEngine.bulk(engine, index, actions)
+    raise Unavailable("timed out")
+
+
+def half_429(engine: LocalEngine, index: str, actions: Sequence[Action]) -> list[ItemResult]:
+    taken = LocalEngine.bulk(engine, index, actions[::2])
+    return [
+        taken[n // 2] if n % 2 == 0 else ItemResult(429, "queue full") for n in range(len(actions))
+    ]
+
+
+def too_large(engine: LocalEngine, index: str, actions: Sequence[Action]) -> list[ItemResult]:
+    raise RequestTooLarge("413")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting between attempts."""
+    monkeypatch.setattr("splade_es.indexing.random.uniform", lambda a, b: 0.001)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("faults", "requests"),
+    [
+        ([down, down], [list("abcd")] * 3),
+        ([answer_lost], [list("abcd")] * 2),
+        ([half_429, half_429], [list("abcd"), list("bd"), ["d"]]),
+        ([too_large, too_large], [list("abcd"), list("ab"), ["a"], ["b"], list("cd")]),
+    ],
+)
+def test_what_passes_later_is_sent_again_and_nothing_is_lost(
+    encoder: Encoder,
+    tmp_path: Path,
+    faults: list[Callable[..., list[ItemResult]]],
+    requests: list[list[str]],
+) -> None:
+    engine = Faltering(tmp_path, faults)
+    engine.create("x", index_meta(encoder, Quantizer()))
+    documents = [Document(id, "heart attack") for id in "abcd"]
+    summary = load(documents, encoder, engine, "x", tmp_path / "rejects")
+    assert engine.requests == requests
+    assert (summary.indexed, summary.rejected) == (4, 0) and engine.count("x") == 4
+    engine.close()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_single_document_too_large_is_rejected(encoder: Encoder, tmp_path: Path) -> None:
+    engine = Faltering(tmp_path, [too_large])
+    engine.create("x", index_meta(encoder, Quantizer()))
+    summary = load([Document("a", "heart", place="c:1")], encoder, engine, "x", tmp_path / "r")
+    assert summary.first_rejected and summary.first_rejected.reason.startswith(
+        "local refused it (413)"
+    )
+    engine.close()
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_engine_that_stays_down_ends_the_load(encoder: Encoder, tmp_path: Path) -> None:
+    engine = Faltering(tmp_path, [down] * 99)
+    engine.create("x", index_meta(encoder, Quantizer()))
+    with pytest.raises(Unavailable, match="the server is down"):
+        load([Document(str(n), "heart") for n in range(5000)], encoder, engine, "x", tmp_path / "r")
+    assert len(engine.requests) == 9
+    engine.close()
+
+
+def test_documents_that_vanish_are_noticed(encoder: Encoder, tmp_path: Path) -> None:
+    def swallow(engine: LocalEngine, index: str, actions: Sequence[Action]) -> list[ItemResult]:
+        return [ItemResult(201) for _ in actions]
+
+    engine = Faltering(tmp_path, [swallow])
+    engine.create("x", index_meta(encoder, Quantizer()))
+    with pytest.raises(EngineError, match="has 0 documents where 1 were acknowledged"):
+        load([Document("a", "heart")], encoder, engine, "x", tmp_path / "r")
+    engine.close()
+
+
+def test_fail_fast_stops_at_the_first_bad_line(encoder: Encoder, tmp_path: Path) -> None:
+    engine = LocalEngine(tmp_path)
+    engine.create("x", index_meta(encoder, Quantizer()))
+    items = [Document("a", "heart"), Rejected("c:2", "no text", "{}"), Document("b", "bone")]
+    with pytest.raises(CorpusError, match=r"^c:2: no text\. Loading stopped there\.$"):
+        load(items, encoder, engine, "x", tmp_path / "r", fail_fast=True)
+    assert not (tmp_path / "r").exists()
+    engine.close()
+
+
+def test_an_index_of_other_settings_is_not_added_to(encoder: Encoder, tmp_path: Path) -> None:
+    engine = LocalEngine(tmp_path)
+    open_index(engine, "x", index_meta(encoder, Quantizer()))
+    open_index(engine, "x", index_meta(encoder, Quantizer()))
+    with pytest.raises(IndexMismatch, match=r"The index 'x' was made with scale 100.0 \("):
+        open_index(engine, "x", index_meta(encoder, Quantizer(scale=50)))
+    engine.close()
