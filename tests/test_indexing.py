@@ -205,7 +205,11 @@ def test_documents_that_vanish_are_noticed(encoder: Encoder, tmp_path: Path) -> 
 def test_fail_fast_stops_at_the_first_bad_line(encoder: Encoder, tmp_path: Path) -> None:
     engine = LocalEngine(tmp_path)
     engine.create("x", index_meta(encoder, Quantizer()))
-    items = [Document("a", "heart"), Rejected("c:2", "no text", "{}"), Document("b", "bone")]
+    items: list[Document | Rejected] = [
+        Document("a", "heart"),
+        Rejected("c:2", "no text", "{}"),
+        Document("b", "bone"),
+    ]
     with pytest.raises(CorpusError, match=r"^c:2: no text\. Loading stopped there\.$"):
         load(items, encoder, engine, "x", tmp_path / "r", fail_fast=True)
     assert not (tmp_path / "r").exists()
