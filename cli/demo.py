@@ -19,8 +19,8 @@ from splade_es.cli.train import train
 
 INDEX = "splade-es-demo"
 QUERIES = (
-    "how to remove duplicate rows from an array",
-    "wait for several threads to finish",
+    "password prompt that hides what is typed",
+    "read a file line by line",
     "shortest path between two nodes of a graph",
 )
 
@@ -28,7 +28,7 @@ QUERIES = (
 @click.command()
 @click.option("--directory", default=INDEX, show_default=True, help="Where data and model go.")
 @click.option("--model", help="Backbone.  [default: the one in the PyPI package of the extra demo]")
-@click.option("--steps", default=120, show_default=True, help="Optimizer steps of training.")
+@click.option("--steps", default=100, show_default=True, help="Optimizer steps of training.")
 @url_option
 @click.pass_context
 def demo(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import os
 import sys
 from pathlib import Path
 
@@ -59,23 +61,30 @@ def index(
 
     from splade_es.corpus import read_documents
     from splade_es.encoder import Encoder
-    from splade_es.indexing import Summary, index_corpus, index_meta, open_index
+    from splade_es.indexing import Summary, index_corpus, index_meta, open_index, rejects_file
     from splade_es.quantize import Quantizer
 
     quantizer = Quantizer(scale, top_k, threshold)
-    items = read_documents(corpus)  # a missing file is found before an index is touched
     if rejects is None:
         # in the current directory, because that of a corpus is often read-only
         rejects = f"{'stdin' if corpus == '-' else Path(corpus).name}.rejects.jsonl"
-    with open_engine(url) as engine:
+    # what is wrong with either file is found before an index is touched
+    items = read_documents(corpus)
+    first_item = next(items, None)
+    if first_item is None:
+        raise click.ClickException(f"{corpus}: no documents in it. Check the file.")
+    if os.path.exists(rejects) and os.path.exists(corpus) and os.path.samefile(rejects, corpus):
+        raise click.UsageError(f"--rejects would overwrite the corpus {corpus}")
+    with rejects_file(Path(rejects)) as file, open_engine(url) as engine:
         encoder = Encoder.load(model, max_length)
         meta = index_meta(encoder, quantizer)
         open_index(engine, index_name, meta, recreate=recreate, field_type=field_type)
         summary = Summary()
         with tqdm(desc="Indexing", unit=" documents", disable=not sys.stderr.isatty()) as bar:
             for summary in index_corpus(
-                items, encoder, quantizer, engine, index_name, Path(rejects), fail_fast=fail_fast
-            ):
+                itertools.chain([first_item], items),
+                encoder, quantizer, engine, index_name, file, fail_fast=fail_fast,
+            ):  # fmt: skip
                 bar.update(summary.read - bar.n)
     if as_json:
         print_json({"index": index_name, **dataclasses.asdict(summary)})
@@ -92,8 +101,6 @@ def index(
             "index anew with a smaller --scale.",
             err=True,
         )
-    if summary.read == 0:
-        raise click.ClickException(f"{corpus}: no documents in it. Check the file.")
     if first := summary.first_rejected:
         raise click.ClickException(
             f"{summary.rejected:,} of {summary.read:,} lines were rejected, the first at "

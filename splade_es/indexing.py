@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
@@ -102,19 +103,37 @@ def check_same(stored: IndexMeta, ours: IndexMeta, index: str) -> None:
             )
 
 
+@contextmanager
+def rejects_file(path: Path) -> Iterator[TextIO]:
+    """A file to write rejects to, removed if it stays empty. Raises CorpusError."""
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise CorpusError(
+            f"{path}: cannot be written ({error.strerror})",
+            "Name another file for bad lines with --rejects.",
+        ) from error
+    try:
+        with file:
+            yield file
+    finally:
+        if not path.stat().st_size:
+            path.unlink()
+
+
 def index_corpus(
     items: Iterable[Document | Rejected],
     encoder: Encoder,
     quantizer: Quantizer,
     engine: Engine,
     index: str,
-    rejects: Path,
+    rejects: TextIO,
     *,
     fail_fast: bool = False,
 ) -> Iterator[Summary]:
     """Index every document; yields the same Summary, brought up to date, after each request.
 
-    What is rejected, by the reader or by the engine, goes to the file `rejects` as JSON Lines
+    What is rejected, by the reader or by the engine, goes to `rejects` as JSON Lines
     {"place", "reason", "line"}, and the rest is indexed; with `fail_fast` the first one raises
     CorpusError. Raises EngineError if the engine fails for good: what was acknowledged stays.
     """
@@ -122,25 +141,15 @@ def index_corpus(
     summary = Summary()
     engine.refresh(index)
     before = engine.count(index)
+    sender = _Sender(engine, index, rejects, summary, fail_fast)
     try:
-        file = rejects.open("w", encoding="utf-8")  # before an hour of work, not after
-    except OSError as error:
-        raise CorpusError(
-            f"{rejects}: cannot be written ({error.strerror})",
-            "Name another file for bad lines with --rejects.",
-        ) from error
-    with file:
-        sender = _Sender(engine, index, file, summary, fail_fast)
-        try:
-            for request in _requests(_encode(items, encoder, quantizer, sender)):
-                sender.put(request)
-                summary.seconds = time.perf_counter() - started
-                yield summary
-            sender.finish()
-        finally:
-            sender.stop()
-            if not summary.rejected:
-                rejects.unlink()
+        for request in _requests(_encode(items, encoder, quantizer, sender)):
+            sender.put(request)
+            summary.seconds = time.perf_counter() - started
+            yield summary
+        sender.finish()
+    finally:
+        sender.stop()
     engine.refresh(index)
     expected = before + summary.indexed - summary.replaced
     if (found := engine.count(index)) < expected:
@@ -196,7 +205,7 @@ class _Sender:
         self._index = index
         self._rejects = rejects
         self._lock = threading.Lock()  # both threads count and reject
-        self._summary = summary
+        self.summary = summary
         self._fail_fast = fail_fast
         self._failure: BaseException | None = None
         self._stopping = threading.Event()
@@ -237,9 +246,9 @@ class _Sender:
             json.dump(asdict(item), self._rejects, ensure_ascii=False)
             self._rejects.write("\n")
             self._rejects.flush()
-            self._summary.rejected += 1
-            if self._summary.first_rejected is None:
-                self._summary.first_rejected = item
+            self.summary.rejected += 1
+            if self.summary.first_rejected is None:
+                self.summary.first_rejected = item
 
     def _run(self) -> None:
         try:
@@ -290,9 +299,9 @@ class _Sender:
 
     def _count(self, action: Action, result: ItemResult) -> None:
         with self._lock:
-            self._summary.indexed += 1
-            self._summary.replaced += result.status == 200
-            self._summary.empty += not (action.source or {})[FIELD]
+            self.summary.indexed += 1
+            self.summary.replaced += result.status == 200
+            self.summary.empty += not (action.source or {})[FIELD]
 
     def _reject_document(self, document: Document, result: ItemResult) -> None:
         line = {"_id": document.id, "title": document.title, "text": document.text}
@@ -310,7 +319,7 @@ def _encode(
 ) -> Iterator[tuple[Document, Action]]:
     names = feature_names(encoder.vocabulary)
     waiting: deque[Document] = deque()
-    summary = sender._summary
+    summary = sender.summary
 
     def bodies() -> Iterator[str]:
         for item in items:

@@ -15,7 +15,7 @@ from splade_es.engines.base import Engine
 from splade_es.engines.local import LocalEngine
 from splade_es.errors import CorpusError, EngineError, IndexMismatch, RequestTooLarge, Unavailable
 from splade_es.features import token_of
-from splade_es.indexing import Summary, index_corpus, index_meta, open_index
+from splade_es.indexing import Summary, index_corpus, index_meta, open_index, rejects_file
 from splade_es.quantize import Quantizer
 from splade_es.records import Action, Document, ItemResult, Query, Rejected
 from splade_es.search import Searcher
@@ -35,10 +35,11 @@ def load(
     fail_fast: bool = False,
 ) -> Summary:
     summary = Summary()
-    for summary in index_corpus(  # noqa: B007
-        items, encoder, Quantizer(), engine, index, rejects, fail_fast=fail_fast
-    ):
-        pass
+    with rejects_file(rejects) as file:
+        for summary in index_corpus(  # noqa: B007
+            items, encoder, Quantizer(), engine, index, file, fail_fast=fail_fast
+        ):
+            pass
     return summary
 
 

@@ -189,6 +189,16 @@ def test_rejects_that_cannot_be_written(corpus_file: Path, tiny_model: str) -> N
         "Name another file for bad lines with --rejects."
     )
 
+    assert "There is no index 'x'" in error("info", "--index", "x")
+
+
+def test_rejects_do_not_overwrite_the_corpus(corpus_file: Path, tiny_model: str) -> None:
+    text = corpus_file.read_text()
+    args = ("index", corpus_file, "--model", tiny_model, "--index", "x")
+    result = run(*args, "--rejects", corpus_file)
+    assert result.exit_code == 2 and "would overwrite the corpus" in result.stderr
+    assert corpus_file.read_text() == text
+
 
 def test_standard_input(tiny_model: str) -> None:
     line = '{"_id": "1", "text": "heart"}\n'
@@ -235,12 +245,13 @@ def test_what_is_not_there(
     assert error("info", "--url", "http://127.0.0.1:9").count("\n") == 0
 
 
-def test_an_empty_corpus(tiny_model: str, tmp_path: Path) -> None:
+def test_an_empty_corpus_replaces_no_index(loaded: str, tiny_model: str, tmp_path: Path) -> None:
     corpus = tmp_path / "empty.jsonl"
     corpus.write_text("\n")
-    assert error("index", corpus, "--model", tiny_model, "--index", "x") == (
+    assert error("index", corpus, "--model", tiny_model, "--index", loaded, "--recreate") == (
         f"{corpus}: no documents in it. Check the file."
     )
+    assert json.loads(run("info", "--index", loaded, "--json").stdout)["documents"] == 5
 
 
 def test_another_model_is_refused(
