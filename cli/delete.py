@@ -7,6 +7,7 @@ import sys
 import click
 
 from splade_es.cli.options import index_option, open_engine, url_option
+from splade_es.errors import EngineError, IndexMismatch, IndexMissing
 
 
 @click.command()
@@ -21,12 +22,15 @@ def delete(index_name: str, url: str | None, yes: bool) -> None:
       splade-es delete --index articles --url http://localhost:9200
     """
     with open_engine(url) as engine:
-        count = engine.count(index_name)
+        try:
+            size = f"{engine.count(index_name):,} documents"
+        except (IndexMissing, IndexMismatch):
+            raise
+        except EngineError:  # damaged, perhaps: to delete it is the remedy
+            size = "documents that cannot be counted"
         if not yes and not sys.stdin.isatty():
             raise click.UsageError("nobody is there to be asked: confirm with --yes")
-        if not yes and not click.confirm(
-            f"Delete {index_name} with {count:,} documents?", err=True
-        ):
-            raise click.Abort
+        if not yes and not click.confirm(f"Delete {index_name} with {size}?", err=True):
+            raise click.ClickException("Nothing was deleted.")
         engine.delete(index_name)
-    click.echo(f"Deleted {index_name} ({count:,} documents).", err=True)
+    click.echo(f"Deleted {index_name} ({size}).", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 from importlib.util import find_spec
@@ -68,7 +69,7 @@ def demo(
         _run(ctx, search, query, index_name=INDEX, url=url, k=3)
         _run(ctx, expand, query, model=str(trained), query=True, k=12)
     click.echo(f"Done in {time.perf_counter() - started:.0f} s. Go on with your own:")
-    at = f" --url {url}" if url else ""
+    at = f" --url {_without_password(url)}" if url else ""
     click.echo(f'  splade-es search "your question" --index {INDEX}{at}')
     click.echo("  splade-es train PAIRS.jsonl --model NAME_OR_DIR --output my-model")
     click.echo("  splade-es index CORPUS.jsonl --model my-model --index mine --url http://...")
@@ -81,10 +82,16 @@ def _run(ctx: click.Context, command: click.Command, argument: str, **options: A
         flag = f"--{name.removesuffix('_name').replace('_', '-')}".replace("--k", "-k")
         if value is True:
             words.append(flag)
+        elif name == "url" and value:
+            words += [flag, _without_password(value)]
         elif value not in (None, False):
             words += [flag, str(value)]
     click.secho(f"\n$ {shlex.join(words)}", bold=True)
     ctx.invoke(command, **{str(command.params[0].name): argument}, **options)
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"//.*@", "//", url)
 
 
 def _backbone() -> str:

@@ -48,13 +48,14 @@ def evaluate(
     from splade_es.search import Searcher
 
     wanted = parse_measures(measures)
+    deepest = max((measure.params.get("cutoff", 1) for measure in wanted), default=1)
+    if deepest > depth:
+        raise click.UsageError(f"-k {depth} leaves too few results for a cutoff of {deepest}")
     queries, qrels = open_beir(beir_dir, split)
     with open_engine(url) as engine:
         searcher = Searcher(engine, index_name, model, top_k=query_top_k, threshold=query_threshold)
         run = searcher.run(queries, depth)
         report = measure(run, qrels, wanted)
-        if run_file:
-            write_run(run_file, run)
         if baseline:
             found = engine.match(index_name, [query.text for query in queries], depth)
             bm25_run = {
@@ -70,11 +71,13 @@ def evaluate(
             record["bm25"] = dict(bm25.means)
             record["p_values"] = p_values
         print_json(record)
-        return
-    columns = ["measure", "SPLADE", *(["BM25", "p"] if baseline else [])]
-    rows = [
-        [name, f"{mean:.4f}"]
-        + ([f"{bm25.means[name]:.4f}", f"{p_values[name]:.4f}"] if baseline else [])
-        for name, mean in report.means.items()
-    ]
-    print_table(f"{index_name}, {split}: {len(queries)} queries", columns, rows)
+    else:
+        columns = ["measure", "SPLADE", *(["BM25", "p"] if baseline else [])]
+        rows = [
+            [name, f"{mean:.4f}"]
+            + ([f"{bm25.means[name]:.4f}", f"{p_values[name]:.4f}"] if baseline else [])
+            for name, mean in report.means.items()
+        ]
+        print_table(f"{index_name}, {split}: {len(queries)} queries", columns, rows)
+    if run_file:  # last, so that an unwritable file does not cost the measures
+        write_run(run_file, run)

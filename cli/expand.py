@@ -12,13 +12,16 @@ from splade_es.cli.output import print_json, print_table
 @click.argument("text")
 @click.option("--model", required=True, help="SPLADE model: a directory or a hub name.")
 @click.option("--query", is_flag=True, help="As a query, not as a document of an index.")
-@click.option("-k", default=30, show_default=True, help="Tokens to show, the strongest first.")
+@click.option(
+    "-k", type=click.IntRange(1), default=30, show_default=True,
+    help="Tokens to show, the strongest first.",
+)  # fmt: skip
 @json_option
 def expand(text: str, model: str, query: bool, k: int, as_json: bool) -> None:
     """Show which tokens stand for TEXT, with their weights and the words that caused them.
 
-    As a document, with the integers that an index stores; with --query, with the boosts of the
-    query's terms.
+    As a document, with the integers that an index stores at the usual scale; with --query, with the
+    boosts of the query's terms.
 
     \b
     Example:

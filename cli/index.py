@@ -62,6 +62,7 @@ def index(
     from splade_es.corpus import read_documents
     from splade_es.encoder import Encoder
     from splade_es.indexing import Summary, index_corpus, index_meta, open_index, rejects_file
+    from splade_es.jsonl import find_file
     from splade_es.quantize import Quantizer
 
     quantizer = Quantizer(scale, top_k, threshold)
@@ -73,8 +74,9 @@ def index(
     first_item = next(items, None)
     if first_item is None:
         raise click.ClickException(f"{corpus}: no documents in it. Check the file.")
-    if os.path.exists(rejects) and os.path.exists(corpus) and os.path.samefile(rejects, corpus):
-        raise click.UsageError(f"--rejects would overwrite the corpus {corpus}")
+    source = (find_file(corpus, "corpus.jsonl") if os.path.isdir(corpus) else None) or corpus
+    if os.path.exists(rejects) and os.path.exists(source) and os.path.samefile(rejects, source):
+        raise click.UsageError(f"--rejects would overwrite the corpus {source}")
     with rejects_file(Path(rejects)) as file, open_engine(url) as engine:
         encoder = Encoder.load(model, max_length)
         meta = index_meta(encoder, quantizer)
@@ -104,5 +106,6 @@ def index(
     if first := summary.first_rejected:
         raise click.ClickException(
             f"{summary.rejected:,} of {summary.read:,} lines were rejected, the first at "
-            f"{first.place}: {first.reason}. All are in {rejects}; mend them and index that again."
+            f"{first.place}: {first.reason}. All are in {rejects} with their reasons: "
+            "mend these lines and index them again."
         )

@@ -29,7 +29,7 @@ class _Boundary(click.Group):
             return super().invoke(ctx)
         except SpladeEsError as error:
             raise click.ClickException(str(error)) from error
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, click.Abort):  # Abort: the same while a question is asked
             click.echo("Interrupted.", err=True)
             ctx.exit(130)
 

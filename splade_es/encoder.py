@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from splade_es.errors import ModelError
+from splade_es.errors import ModelError, QueryError
 from splade_es.head import winning_positions
 from splade_es.model import SpladeModel, fingerprint
 from splade_es.records import SparseRow
@@ -143,6 +143,17 @@ class Encoder:
             yield SparseRow(all_ids[start:end], all_weights[start:end], sources)
 
 
+def check_text(text: str) -> None:
+    """Raises QueryError for what Python makes of an argument that is not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise QueryError(
+            f"The text is not UTF-8 at character {error.start + 1}",
+            "Set the terminal, or the script, to UTF-8.",
+        ) from error
+
+
 def pad(model: SpladeModel, ids: list[list[int]], device: torch.device) -> dict[str, Tensor]:
     """Token ids of several texts as the model's inputs [B, L], padded to the longest."""
     inputs = model.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(device)
@@ -170,13 +181,16 @@ def _tokenize(model: SpladeModel, texts: list[str]) -> list[list[int]]:
     """
     length = model.max_length
     limit = length * _CHARACTERS_PER_TOKEN
+    # whole words only: a row that is full has the tokens it would have had without the cut
+    cuts = [
+        text if len(text) <= limit else " ".join(text[:limit].rsplit(None, 1)[:1]) for text in texts
+    ]
 
     def run(batch: list[str]) -> list[list[int]]:
         encoded = model.tokenizer(batch, truncation=True, max_length=length)
         return cast("list[list[int]]", encoded["input_ids"])
 
-    ids = run([text[:limit] for text in texts])
-    # the cut may have split the last word, so even a row that is just full is read again
+    ids = run(cuts)
     short = [i for i, text in enumerate(texts) if len(text) > limit and len(ids[i]) < length]
     if short:
         for i, row in zip(short, run([texts[i] for i in short]), strict=True):

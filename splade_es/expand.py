@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from splade_es.encoder import Encoder
+from splade_es.encoder import Encoder, check_text
 from splade_es.errors import ModelError, QueryError
 from splade_es.quantize import Quantizer
 
@@ -23,13 +23,15 @@ def expand(encoder: Encoder, text: str, quantizer: Quantizer | None) -> list[Exp
     """The tokens of a text, the strongest first; of a query if there is no quantizer.
 
     word is "" where a special token caused it.
-    Raises QueryError for a text without tokens, ModelError for a model that sums over its tokens.
+    Raises QueryError for a text without tokens or not UTF-8, ModelError for a model that sums over
+    its tokens.
     """
     if encoder.pooling != "max":
         raise ModelError(
             f"{encoder.name} sums over the words of a text, so no single word causes a token",
             "Use a model with max pooling.",
         )
+    check_text(text)
     (row,) = encoder.encode([text], with_sources=True)
     if not len(row.ids) or row.sources is None:
         raise QueryError(f"The model finds no term in {text[:60]!r}", "Use other words.")

@@ -8,6 +8,7 @@ the same id wins, as it would line by line.
 from __future__ import annotations
 
 import json
+import os
 import queue
 import random
 import threading
@@ -21,7 +22,7 @@ from typing import TextIO
 
 from splade_es import __version__
 from splade_es.encoder import Encoder
-from splade_es.engines.base import FIELD, Engine, FieldType
+from splade_es.engines.base import FIELD, TRY_LATER, Engine, FieldType, check_field_type
 from splade_es.errors import CorpusError, EngineError, IndexMismatch, RequestTooLarge, Unavailable
 from splade_es.features import CODEC, feature_names, vocabulary_sha256
 from splade_es.quantize import Quantized, Quantizer
@@ -33,7 +34,6 @@ _REQUEST_CHARACTERS = 4_000_000
 _QUEUED_REQUESTS = 4
 # Attempts at one request or item, waiting 0.5 s, 1 s, 2 s, ... 30 s between them: two minutes.
 _ATTEMPTS = 9
-_PASSING = frozenset({429, 502, 503, 504})
 _TOP = 20
 
 
@@ -58,6 +58,7 @@ class Summary:
 
 def index_meta(encoder: Encoder, quantizer: Quantizer) -> IndexMeta:
     """What an index of this model must remember. Raises ModelError for an unfit vocabulary."""
+    feature_names(encoder.vocabulary)
     return IndexMeta(
         toolkit=__version__,
         model=encoder.name,
@@ -80,8 +81,10 @@ def open_index(
 ) -> None:
     """Make the index, or check that what is there was made the same way.
 
-    Raises IndexMismatch if another model, scale or length made it.
+    Raises IndexMismatch if another model, scale or length made it, and EngineError for a field type
+    that the engine has not, before anything is deleted.
     """
+    check_field_type(engine, field_type)
     if engine.exists(index):
         if not recreate:
             check_same(engine.meta(index), meta, index)
@@ -105,9 +108,14 @@ def check_same(stored: IndexMeta, ours: IndexMeta, index: str) -> None:
 
 @contextmanager
 def rejects_file(path: Path) -> Iterator[TextIO]:
-    """A file to write rejects to, removed if it stays empty. Raises CorpusError."""
+    """A file to write rejects to. It takes its place at the end, and only if there were any: those
+    of an earlier load, which somebody may be mending, stay. Raises CorpusError."""
+    target = path.resolve()
+    special = target.exists() and not target.is_file()  # /dev/null, say
+    part = target if special else target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        file = path.open("w", encoding="utf-8")
+        # half a surrogate pair, as a broken line may hold, is no UTF-8 but can be written as JSON
+        file = part.open("w", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise CorpusError(
             f"{path}: cannot be written ({error.strerror})",
@@ -117,8 +125,11 @@ def rejects_file(path: Path) -> Iterator[TextIO]:
         with file:
             yield file
     finally:
-        if not path.stat().st_size:
-            path.unlink()
+        if not special:
+            if part.stat().st_size:
+                part.replace(target)
+            else:
+                part.unlink()
 
 
 def index_corpus(
@@ -243,9 +254,14 @@ class _Sender:
         if self._fail_fast:
             raise CorpusError(f"{item.place}: {item.reason}", "Loading stopped there.")
         with self._lock:
-            json.dump(asdict(item), self._rejects, ensure_ascii=False)
-            self._rejects.write("\n")
-            self._rejects.flush()
+            try:
+                self._rejects.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
+                self._rejects.flush()
+            except OSError as error:
+                raise CorpusError(
+                    f"{item.place}: this bad line cannot be written down ({error.strerror})",
+                    "Free some space, or name another file with --rejects.",
+                ) from error
             self.summary.rejected += 1
             if self.summary.first_rejected is None:
                 self.summary.first_rejected = item
@@ -282,7 +298,7 @@ class _Sender:
             else:
                 again = []
                 for item, result in zip(request, results, strict=True):
-                    if result.status in _PASSING:
+                    if result.status in TRY_LATER:
                         again.append(item)
                         problem = Unavailable(f"{result.status}: {result.reason}")
                     elif result.status >= 400:
@@ -340,13 +356,16 @@ def _encode(
 def _requests(
     actions: Iterable[tuple[Document, Action]],
 ) -> Iterator[list[tuple[Document, Action]]]:
+    """No id comes twice in a request: an item sent again could overtake the other."""
     request: list[tuple[Document, Action]] = []
+    ids: set[str] = set()
     characters = 0
     for document, action in actions:
-        request.append((document, action))
-        characters += len(document.body)
-        if len(request) == _REQUEST_DOCUMENTS or characters >= _REQUEST_CHARACTERS:
+        if action.id in ids or len(ids) == _REQUEST_DOCUMENTS or characters >= _REQUEST_CHARACTERS:
             yield request
-            request, characters = [], 0
+            request, ids, characters = [], set(), 0
+        request.append((document, action))
+        ids.add(action.id)
+        characters += len(document.body) + len(str(document.fields))
     if request:
         yield request

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 #: A bias that no dot product of hidden state and embedding outweighs, and that float16 holds.
 SILENT = -1e4
 _DEFAULT_MAX_LENGTH = 256
-_POOLING_CONFIG = Path("1_SpladePooling", "config.json")
+_POOLING_CONFIG = "1_SpladePooling/config.json"
 
 
 class _Identity(nn.Identity):
@@ -68,8 +68,15 @@ class SpladeModel(nn.Module):
                 "Use a masked language model.",
             )
         self.decoder = decoder
-        if self.decoder.bias is None:
-            self.decoder.bias = nn.Parameter(torch.zeros(len(decoder.weight)))
+        if len(tokenizer) > len(decoder.weight):
+            raise ModelError(
+                f"{name}: the tokenizer has {len(tokenizer):,} tokens, the model only "
+                f"{len(decoder.weight):,}",
+                "Give a model with the tokenizer it was trained with.",
+            )
+        if self.decoder.bias is None:  # which the saved model cannot have either: not trained
+            zeros = torch.zeros(len(decoder.weight))
+            self.decoder.bias = nn.Parameter(zeros, requires_grad=False)
         mlm.set_output_embeddings(_Identity())
         self.mlm = mlm
         self.tokenizer = tokenizer
@@ -95,27 +102,48 @@ class SpladeModel(nn.Module):
         """
         name = os.fspath(name)
         mlm, tokenizer, missing = _load_pretrained(name)
-        pooling: Pooling = "max"
-        config = _pooling_config(name)
-        if config:
-            pooling = config.get("pooling_strategy", "max")
-            activation = config.get("activation_function", "relu")
-            if pooling not in ("max", "sum") or activation != "relu":
-                raise ModelError(
-                    f"{name}: pooling {pooling!r} with activation {activation!r} is not supported",
-                    "Use a model with max or sum pooling and activation relu.",
-                )
+        modules = str(_saved_json(name, "modules.json") or "")
+        if "Router" in modules or "SparseStaticEmbedding" in modules:
+            raise ModelError(
+                f"{name}: this model encodes queries in a way of their own",
+                "Use a model with one encoder for queries and documents.",
+            )
+        config = _saved_json(name, _POOLING_CONFIG) or {}
+        pooling: Pooling = config.get("pooling_strategy", "max")
+        activation = config.get("activation_function", "relu")
+        if pooling not in ("max", "sum") or activation != "relu":
+            raise ModelError(
+                f"{name}: pooling {pooling!r} with activation {activation!r} is not supported",
+                "Use a model with max or sum pooling and activation relu.",
+            )
         limit = _position_limit(mlm)
         # under 512 it was set on purpose: the model was trained with that many tokens
         trained = tokenizer.model_max_length
-        length = max_length or min(limit, trained if trained < 512 else _DEFAULT_MAX_LENGTH)
+        usual = min(limit, trained if trained < 512 else _DEFAULT_MAX_LENGTH)
+        length = usual if max_length is None else max_length
         if not 3 <= length <= limit:
             raise ModelError(
                 f"max_length must be 3 to {limit} for {name}, not {length}", "Choose another."
             )
-        return cls(
+        model = cls(
             mlm, tokenizer, pooling=pooling, max_length=length, name=name, fresh_head=missing
         )
+        model._try_out()
+        return model
+
+    @torch.no_grad()
+    def _try_out(self) -> None:
+        """Raises ModelError if the logits without the decoder are no hidden states, as in BART."""
+        try:
+            hidden = self.hidden(**self.tokenizer(["a"], return_tensors="pt"))  # [1, L, d]
+            if hidden.shape[2] != self.decoder.in_features:
+                raise ValueError(f"hidden states {list(hidden.shape)}")
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise ModelError(
+                f"{self.name}: a {self.mlm.config.model_type} model does more to its logits than "
+                "multiply by its output embeddings",
+                "Use an encoder like BERT, DistilBERT, RoBERTa or ModernBERT.",
+            ) from error
 
     def hidden(self, **inputs: Tensor) -> Tensor:
         """The transformed hidden states H [B, L, d] of tokenizer output [B, L]."""
@@ -162,10 +190,18 @@ class SpladeModel(nn.Module):
 
     @property
     def vocabulary(self) -> list[str]:
-        """The token of each vocabulary id; rows of the decoder without a token are left out."""
-        return cast(
-            "list[str]", self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
-        )
+        """The token of each vocabulary id; rows of the decoder without a token are left out.
+
+        Raises ModelError for an id in between that has no token.
+        """
+        ids = list(range(len(self.tokenizer)))
+        tokens = cast("list[str | None]", self.tokenizer.convert_ids_to_tokens(ids))
+        if None in tokens:
+            raise ModelError(
+                f"{self.name}: id {tokens.index(None)} of the tokenizer has no token",
+                "Repair the tokenizer of this model, or take another model.",
+            )
+        return cast("list[str]", tokens)
 
 
 def fingerprint(name: str) -> str:
@@ -233,23 +269,26 @@ def _why_not_loaded(name: str, error: Exception) -> str:
         return f"{name}: no such directory, and the Hugging Face hub gave no such model"
     try:
         kind = json.loads(Path(name, "config.json").read_text())["model_type"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return f"{name}: no model in this directory"
     if "Unrecognized configuration class" in str(error):
         return f"{name}: a model of type {kind!r} is no masked language model"
-    return f"{name}: cannot load this {kind} model ({str(error).splitlines()[0][:200]})"
+    return f"{name}: cannot load this {kind} model ({str(error).partition(chr(10))[0][:200]})"
 
 
-def _pooling_config(name: str) -> dict[str, Any] | None:
-    """SpladePooling's settings, where the model has been saved for sentence-transformers."""
+def _saved_json(name: str, file: str) -> Any:
+    """A file beside the model, where it has been saved for sentence-transformers, else None."""
     path = cached_file(
         name,
-        str(_POOLING_CONFIG),
+        file,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
         _raise_exceptions_for_gated_repo=False,
     )
-    return json.loads(Path(path).read_text()) if path else None
+    try:
+        return json.loads(Path(path).read_text()) if path else None
+    except ValueError as error:
+        raise ModelError(f"{path}: no JSON ({error})", "Save or download it again.") from error
 
 
 def _position_limit(mlm: PreTrainedModel) -> int:
@@ -274,7 +313,7 @@ def _write_sentence_transformers_files(directory: Path, pooling: Pooling) -> Non
             "default_prompt_name": None,
             "similarity_fn_name": "dot",
         },
-        str(_POOLING_CONFIG): {"pooling_strategy": pooling, "activation_function": "relu"},
+        _POOLING_CONFIG: {"pooling_strategy": pooling, "activation_function": "relu"},
     }
     for path, content in files.items():
         (directory / path).parent.mkdir(exist_ok=True)

@@ -13,11 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from splade_es.engines.base import MAX_WEIGHT
 from splade_es.errors import ModelError
 from splade_es.records import SparseRow
-
-#: The largest n for which 1..n fit in Lucene's 9 bits: 513 comes back as 512.
-MAX_WEIGHT = 512
 
 
 class Quantized(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from splade_es.encoder import Encoder
+from splade_es.encoder import Encoder, check_text
 from splade_es.engines.base import Engine
 from splade_es.errors import IndexMismatch, ModelError, QueryError
 from splade_es.features import feature_names
@@ -49,9 +49,10 @@ class Searcher:
         self._names = feature_names(self.encoder.vocabulary)
 
     def search(self, text: str, k: int = 10) -> list[Hit]:
-        """The k best documents. Raises QueryError for a text without any term."""
+        """The k best documents. Raises QueryError for a text without any term or not UTF-8."""
         if not text.strip():
             raise QueryError("The query is empty", "Type some words.")
+        check_text(text)
         (row,) = self.encoder.encode([text])
         clauses = self.clauses(row)
         if not clauses:

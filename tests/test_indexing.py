@@ -168,6 +168,24 @@ def test_what_passes_later_is_sent_again_and_nothing_is_lost(
     summary = load(documents, encoder, engine, "x", tmp_path / "rejects")
     assert engine.requests == requests
     assert (summary.indexed, summary.rejected) == (4, 0) and engine.count("x") == 4
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_last_of_an_id_wins_even_if_the_first_is_sent_again(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    def first_later(engine: LocalEngine, index: str, actions: Sequence[Action]) -> list[ItemResult]:
+        return [ItemResult(429), *LocalEngine.bulk(engine, index, actions[1:])]
+
+    engine = Faltering(tmp_path, [first_later])
+    engine.create("x", index_meta(encoder, Quantizer()))
+    documents = [Document("a", "bone"), Document("b", "milk"), Document("a", "heart")]
+    summary = load(documents, encoder, engine, "x", tmp_path / "rejects")
+    assert (summary.indexed, summary.replaced) == (3, 1)
+    found = {hit.id: hit.source["text"] for hit in Searcher(engine, "x").search("heart")}
+    assert found["a"] == "heart"
+    assert engine.requests == [["a", "b"], ["a"], ["a"]]
+    engine.close()
     engine.close()
 
 

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BartConfig,
+    BartForConditionalGeneration,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 
 from models import TEXTS
 from splade_es.encoder import Encoder
@@ -112,6 +119,46 @@ def test_a_directory_that_is_no_masked_lm(tmp_path: Path, tiny_model: str) -> No
         shutil.copy(Path(tiny_model, name), gpt2)
     assert message(str(gpt2)).startswith(
         f"{gpt2}: a model of type 'gpt2' is no masked language model. Give a directory with "
+    )
+
+
+def test_a_head_that_is_more_than_a_decoder(tmp_path: Path, tiny_model: str) -> None:
+    bart = tmp_path / "bart"
+    BartForConditionalGeneration(
+        BartConfig(
+            vocab_size=200, d_model=8, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=8,
+            decoder_ffn_dim=8, encoder_attention_heads=1, decoder_attention_heads=1,
+        )
+    ).save_pretrained(bart)  # fmt: skip
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(Path(tiny_model, name), bart)
+    assert message(str(bart)).startswith(f"{bart}: a bart model does more to its logits than ")
+
+
+def test_a_tokenizer_of_another_model(tmp_path: Path, tiny_model: str) -> None:
+    mixed = tmp_path / "mixed"
+    shutil.copytree(tiny_model, mixed)
+    tokenizer = AutoTokenizer.from_pretrained(mixed)
+    tokens = len(tokenizer)
+    tokenizer.add_tokens([f"more{n}" for n in range(100)])
+    tokenizer.save_pretrained(mixed)
+    assert message(str(mixed)).startswith(
+        f"{mixed}: the tokenizer has {tokens + 100} tokens, the model only "
+    )
+
+
+def test_files_of_sentence_transformers_that_cannot_be_used(
+    tmp_path: Path, tiny_model: str
+) -> None:
+    path = tmp_path / "model"
+    SpladeModel.load(tiny_model).save(path)
+    pooling = path / "1_SpladePooling" / "config.json"
+    pooling.write_text("{")
+    assert message(str(path)).startswith(f"{pooling}: no JSON (")
+    (path / "modules.json").write_text('[{"type": "sentence_transformers.models.Router"}]')
+    assert message(str(path)) == (
+        f"{path}: this model encodes queries in a way of their own. "
+        "Use a model with one encoder for queries and documents."
     )
 
 

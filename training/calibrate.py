@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from splade_es.encoder import pad
+from splade_es.errors import ModelError
 from splade_es.model import SpladeModel
 
 #: Share of the vocabulary that a text activates after calibration.
@@ -24,9 +25,14 @@ _SHIFT = 8.0
 @torch.no_grad()
 def calibrate(model: SpladeModel, texts: list[str]) -> None:
     """Set the fresh parts of the head from some texts (a hundred or so). Does nothing to a head
-    that came trained."""
+    that came trained. Raises ModelError for one that has no bias to set."""
     if not model.fresh_head:
         return
+    if not model.decoder.bias.requires_grad:
+        raise ModelError(
+            f"{model.name}: its prediction head was never trained, and has no bias to start from",
+            "Start from a masked language model with a trained head.",
+        )
     modules = dict(model.mlm.named_modules())
     fresh = [m for name, m in modules.items() if f"{name}.weight" in model.fresh_head]
     norms = [m for m in fresh if isinstance(m, nn.LayerNorm)]

@@ -83,7 +83,7 @@ def read_config(path: str) -> dict[str, Any]:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise TrainingError(f"{path}: {error.strerror}", "Give a YAML file.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of a date, say
         raise TrainingError(
             f"{path}: no YAML ({error})", "Write lines of `name: value`."
         ) from error
@@ -106,7 +106,7 @@ def _typed(path: str, name: str, value: Any, field: dataclasses.Field[Any]) -> A
         if isinstance(value, bool) or (kind is int and float(value) != int(float(value))):
             raise ValueError
         return value if value is None and field.default is None else kind(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TrainingError(
             f"{path}: {name} must be {'text' if kind is str else f'a number ({kind.__name__})'}, "
             f"not {value!r}"

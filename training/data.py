@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 from splade_es.errors import TrainingError
 from splade_es.jsonl import parse_object, read_lines
 
+_FLOAT32_MAX = 3e38
+
 
 class Example(NamedTuple):
     """One training line. documents: the positive, then the negatives; scores: a teacher's."""
@@ -53,19 +55,20 @@ def read_examples(path: str, needs_scores: bool) -> list[Example]:
 
 
 def _example(place: str, row: dict[str, Any]) -> Example:
-    negatives = row.get("negatives", [row["negative"]] if "negative" in row else [])
-    texts = [row.get("query"), row.get("positive"), *(negatives or [])]
-    if not all(isinstance(text, str) and text.strip() for text in texts):
+    negatives = row.get("negatives", [row["negative"]] if "negative" in row else []) or []
+    listed = isinstance(negatives, list)
+    texts = [row.get("query"), row.get("positive"), *(negatives if listed else [])]
+    if not (listed and all(isinstance(text, str) and text.strip() for text in texts)):
         raise TrainingError(
             f'{place}: "query", "positive" and each of "negatives" must be a text that is not '
             "empty",
-            "Mend or remove the line.",
+            'Mend or remove the line; "negatives" is a list.',
         )
     scores = row.get("scores")
     if scores is not None and not (
         isinstance(scores, list)
         and len(scores) == len(texts) - 1
-        and all(isinstance(s, (int, float)) and abs(s) < float("inf") for s in scores)
+        and all(type(s) in (int, float) and abs(s) <= _FLOAT32_MAX for s in scores)
     ):
         raise TrainingError(
             f'{place}: "scores" must be {len(texts) - 1} finite numbers, the positive\'s first',

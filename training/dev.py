@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from splade_es.collection import open_beir
 from splade_es.corpus import read_documents
 from splade_es.encoder import Encoder
+from splade_es.errors import CorpusError
 from splade_es.evaluate import evaluate, parse_measures
 from splade_es.model import SpladeModel
 from splade_es.records import Document, Run
@@ -47,6 +48,8 @@ class DevSet:
             elif (place := draw.randrange(seen)) < others:
                 pool[place] = item
         self.documents = kept + pool
+        if not self.documents:
+            raise CorpusError(f"{directory}: no documents in its corpus", "Check the file.")
 
     def measure(self, model: SpladeModel) -> dict[str, float]:
         """Measure -> mean over the queries. Leaves the model in the mode it was in."""

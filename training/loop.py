@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from splade_es.encoder import fast_dtype, pick_device
@@ -51,17 +54,18 @@ def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None
     """
     output = Path(config.output)
     state = _read_checkpoint(output, config) if resume else None
-    if not resume and output.is_dir() and any(output.iterdir()):
-        raise TrainingError(
-            f"{output}: the output directory is not empty",
-            "Choose another --output, or go on with an interrupted run with --resume.",
-        )
+    _check_output(output, resume)
     device = pick_device()
     examples = read_examples(config.data, needs_scores=config.loss != "infonce")
+    if config.loss == "infonce" and len(examples) < 2:
+        raise TrainingError(
+            f"{config.data}: one line only, and infonce compares texts", "Add training lines."
+        )
     dev = DevSet(config.dev, config.dev_split, config.dev_documents) if config.dev else None
 
     torch.manual_seed(config.seed)
-    model = SpladeModel.load(config.model, config.document_length)
+    model = SpladeModel.load(config.model, max(config.query_length, config.document_length))
+    model.max_length = config.document_length
     model.silence_special_tokens()
     calibrate(model, [e.documents[0] for e in examples[:64]])
     model.to(device).train()
@@ -79,8 +83,10 @@ def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
         first, best = state["step"], state["best"]
+        if state["better"]:  # a kill may have come between this checkpoint and its model
+            _save_model(output, config, model, first, state["measures"])
         torch.set_rng_state(state["random"])
-        if device.type == "cuda":
+        if device.type == "cuda" and state["random_cuda"] is not None:
             torch.cuda.set_rng_state(state["random_cuda"])
 
     def encode(texts: list[str], length: int) -> Tensor:
@@ -142,12 +148,24 @@ def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None
             measures = dev.measure(model) if dev and saving else {}
             now = measures.get(MEASURES.split()[0], float(step))  # no dev set: the last is best
             better = saving and now > best
-            if better:
-                best = now
-                model.save(output)
-                _write_report(output, config, step, measures)
+            best = max(best, now) if saving else best
             if saving:
-                _write_checkpoint(output, config, model, optimizer, scaler, step, best)
+                # the model after it, so that resuming finds or mends whatever a kill left
+                _write_checkpoint(
+                    output,
+                    {
+                        "config": dataclasses.asdict(config),
+                        "step": step,
+                        "best": best,
+                        "better": better,
+                        "measures": measures,
+                        "model": model.state_dict(),
+                        "optimizer": optimizer.state_dict(),
+                        "scaler": scaler.state_dict(),
+                    },
+                )
+            if better:
+                _save_model(output, config, model, step, measures)
             yield Progress(
                 step, total, rank, query_terms, document_terms, lr, rate, measures, better
             )
@@ -156,44 +174,71 @@ def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None
     (output / CHECKPOINT).unlink()
 
 
-def _write_report(output: Path, config: TrainConfig, step: int, measures: dict[str, float]) -> None:
-    report = {**dataclasses.asdict(config), "best_step": step, "dev_measures": measures}
-    (output / "training.json").write_text(json.dumps(report, indent=2) + "\n")
+def _check_output(output: Path, resume: bool) -> None:
+    """Make the directory, and raise now what a save would raise after an hour of work."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+        names = os.listdir(output)
+    except OSError as error:
+        raise TrainingError(
+            f"{output}: cannot be written ({error.strerror})", "Choose another --output."
+        ) from error
+    if names and not resume:
+        raise TrainingError(
+            f"{output}: the output directory is not empty",
+            "Go on with the interrupted run in it with --resume, or choose another --output."
+            if CHECKPOINT in names
+            else "Choose another --output.",
+        )
 
 
-def _write_checkpoint(
-    output: Path,
-    config: TrainConfig,
-    model: SpladeModel,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    step: int,
-    best: float,
+def _save_model(
+    output: Path, config: TrainConfig, model: SpladeModel, step: int, measures: dict[str, float]
 ) -> None:
+    report = {**dataclasses.asdict(config), "best_step": step, "dev_measures": measures}
+    with _saving(output):
+        model.save(output)
+        (output / "training.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+def _write_checkpoint(output: Path, state: dict[str, Any]) -> None:
     """All that resuming needs, written beside its place and renamed."""
-    output.mkdir(parents=True, exist_ok=True)
+    state["random"] = torch.get_rng_state()
+    state["random_cuda"] = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
     part = output / f".{CHECKPOINT}"
-    torch.save(
-        {
-            "config": dataclasses.asdict(config),
-            "step": step,
-            "best": best,
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "scaler": scaler.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-        },
-        part,
-    )
-    os.replace(part, output / CHECKPOINT)
+    try:
+        with _saving(output), part.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(part, output / CHECKPOINT)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _saving(output: Path) -> Iterator[None]:
+    """Turns what torch, safetensors and the file system raise on a full disk into TrainingError."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise TrainingError(
+            f"{output}: cannot be written ({error})", "Free some space, and go on with --resume."
+        ) from error
 
 
 def _read_checkpoint(output: Path, config: TrainConfig) -> dict[str, Any]:
     path = output / CHECKPOINT
     if not path.is_file():
         raise TrainingError(f"{output}: no interrupted run here", "Leave out --resume.")
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # zipfile's, pickle's and torch's own
+        raise TrainingError(
+            f"{path}: the checkpoint is damaged", "Start anew in another --output."
+        ) from error
     now = dataclasses.asdict(config)
     if changed := [name for name, value in state["config"].items() if now[name] != value]:
         raise TrainingError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from splade_es.engines.base import TRY_LATER
 from splade_es.errors import (
     AccessDenied,
     EngineError,
@@ -13,9 +14,6 @@ from splade_es.errors import (
     Unavailable,
 )
 from splade_es.records import ItemResult, ScoredId
-
-#: The same request may pass later: too many requests, bad gateway, unavailable, gateway timeout.
-TRY_LATER = frozenset({429, 502, 503, 504})
 
 
 def reason(error: Any) -> str:

@@ -20,8 +20,12 @@ FIELD = "splade"
 MAX_K = 10_000
 #: `index.query.bool.max_clause_count` of OpenSearch is 1,024; some room is left for filters.
 MAX_CLAUSES = 1_000
+#: The largest n for which 1..n fit in the 9 bits that Lucene keeps: 513 comes back as 512.
+MAX_WEIGHT = 512
 #: Bytes of a document id, as both servers count them (UTF-8).
 MAX_ID_BYTES = 512
+#: The same request may pass later: too many requests, bad gateway, unavailable, gateway timeout.
+TRY_LATER = frozenset({429, 502, 503, 504})
 
 FieldType = Literal["rank_features", "sparse_vector"]
 
@@ -53,6 +57,14 @@ def check_search(queries: Sequence[Sequence[Clause]], k: int) -> None:
                 raise QueryError(f"The boost of {feature!r} is {boost}, no positive number")
 
 
+def check_field_type(engine: Engine, field_type: FieldType | None) -> None:
+    """Raises EngineError for a field type that no index of this engine has."""
+    if field_type and field_type not in engine.field_types:
+        raise EngineError(
+            f"{engine.name} has no field type {field_type} for features", "Leave out --field-type."
+        )
+
+
 class Engine(Protocol):
     """What every engine offers. All methods raise `splade_es.errors.EngineError` and below.
 
@@ -62,6 +74,7 @@ class Engine(Protocol):
     name: str  # "local", "opensearch" or "elasticsearch"
     version: str
     where: str  # URL without credentials, or a directory
+    field_types: tuple[FieldType, ...]  # what `create` may be asked for
 
     def create(self, index: str, meta: IndexMeta, field_type: FieldType | None = None) -> None:
         """Make an empty index. Raises EngineError if it exists or its name is not allowed."""

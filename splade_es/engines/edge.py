@@ -18,14 +18,12 @@ from typing import Any, NamedTuple, cast
 
 import qdrant_edge as edge
 
-from splade_es.engines.base import FIELD, MAX_ID_BYTES
+from splade_es.engines.base import FIELD, MAX_ID_BYTES, MAX_WEIGHT
 from splade_es.engines.bm25 import Bm25
 from splade_es.engines.dimensions import Dimensions
 from splade_es.records import Action, Clause, Document, Hit, ItemResult, ScoredId
 
 META_FILE = "splade-es.json"
-# The largest integer of which both servers keep every bit; larger ones would score differently.
-_MAX_VALUE = 512
 # Edge knows points by number or UUID only; the real id is in the payload.
 _POINTS = uuid.UUID("0d6b0d0e-6d0b-5f0c-9a55-2f2c6a1f3f0e")
 # One optimization of a million documents at the end would take nine gigabytes; in steps, and with
@@ -213,9 +211,9 @@ def _checked(id: str, source: Mapping[str, Any]) -> _Vector:
     if not isinstance(features, Mapping):
         raise ValueError(f"{FIELD} is no object of features and weights")
     for name, value in features.items():
-        if type(name) is not str or type(value) is not int or not 1 <= value <= _MAX_VALUE:
+        if type(name) is not str or type(value) is not int or not 1 <= value <= MAX_WEIGHT:
             raise ValueError(
-                f"the weight of the feature {name!r} is {value!r}, no integer in 1 to {_MAX_VALUE}"
+                f"the weight of the feature {name!r} is {value!r}, no integer in 1 to {MAX_WEIGHT}"
             )
     fields = {name: value for name, value in source.items() if name not in (FIELD, "splade_id")}
     try:

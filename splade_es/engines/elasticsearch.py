@@ -13,7 +13,7 @@ import elasticsearch
 
 from splade_es.engines.address import TIMEOUT, Address
 from splade_es.engines.answers import engine_error, unreachable, unreadable
-from splade_es.engines.base import FieldType
+from splade_es.engines.base import FieldType, check_field_type
 from splade_es.engines.server import ServerEngine
 from splade_es.errors import EngineError
 from splade_es.records import IndexMeta
@@ -26,6 +26,7 @@ class ElasticsearchEngine(ServerEngine):
     """An `Engine` on an Elasticsearch server."""
 
     name = "elasticsearch"
+    field_types: tuple[FieldType, ...] = ("rank_features", "sparse_vector")
 
     def __init__(self, address: Address, version: str) -> None:
         super().__init__(address, version)
@@ -63,6 +64,7 @@ class ElasticsearchEngine(ServerEngine):
             raise unreadable(self._server) from exc
 
     def create(self, index: str, meta: IndexMeta, field_type: FieldType | None = None) -> None:
+        check_field_type(self, field_type)
         if field_type != "sparse_vector":
             try:
                 return self._put(index, meta, {"type": "rank_features"})

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import RLock
 
 from splade_es.engines.answers import index_missing
-from splade_es.engines.base import FieldType, check_index_name, check_search
+from splade_es.engines.base import FieldType, check_field_type, check_index_name, check_search
 from splade_es.engines.edge import META_FILE, EdgeIndex
 from splade_es.errors import EngineError, IndexMismatch, QueryError, SpladeEsError, Unavailable
 from splade_es.records import Action, Clause, Hit, IndexMeta, IndexStats, ItemResult, ScoredId
@@ -30,6 +30,7 @@ class LocalEngine:
     """
 
     name = "local"
+    field_types: tuple[FieldType, ...] = ()
 
     def __init__(self, directory: Path) -> None:
         self.version = version("qdrant-edge-py")
@@ -74,10 +75,7 @@ class LocalEngine:
             yield self._open[index]
 
     def create(self, index: str, meta: IndexMeta, field_type: FieldType | None = None) -> None:
-        if field_type:
-            raise EngineError(
-                f"The local engine has no field type {field_type}", "Ask for no field type."
-            )
+        check_field_type(self, field_type)
         path = self._path(index)
         new = self._directory / f"{_NEW}{uuid.uuid4().hex}"
         with self._lock, self._errors(index):

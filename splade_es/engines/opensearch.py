@@ -8,9 +8,8 @@ import opensearchpy
 
 from splade_es.engines.address import TIMEOUT, Address
 from splade_es.engines.answers import engine_error, unreachable, unreadable
-from splade_es.engines.base import FieldType
+from splade_es.engines.base import FieldType, check_field_type
 from splade_es.engines.server import ServerEngine
-from splade_es.errors import EngineError
 from splade_es.records import IndexMeta
 
 
@@ -18,6 +17,8 @@ class OpenSearchEngine(ServerEngine):
     """An `Engine` on an OpenSearch server."""
 
     name = "opensearch"
+    # its sparse_vector is another, approximate thing
+    field_types: tuple[FieldType, ...] = ("rank_features",)
 
     def __init__(self, address: Address, version: str) -> None:
         super().__init__(address, version)
@@ -45,10 +46,7 @@ class OpenSearchEngine(ServerEngine):
             raise unreadable(self._server) from exc
 
     def create(self, index: str, meta: IndexMeta, field_type: FieldType | None = None) -> None:
-        if field_type == "sparse_vector":  # which is another, approximate thing on OpenSearch
-            raise EngineError(
-                "OpenSearch keeps features as rank_features", "Ask for no other type."
-            )
+        check_field_type(self, field_type)
         self._put(index, meta, {"type": "rank_features"})
 
     def close(self) -> None:

@@ -31,6 +31,7 @@ class ServerEngine(ABC):
     """An `Engine` on a server. Safe to use from several threads."""
 
     name: str
+    field_types: tuple[FieldType, ...]
 
     def __init__(self, address: Address, version: str) -> None:
         self.version = version

@@ -95,7 +95,7 @@ def test_evaluate_prints_measures_beside_bm25(
     loaded: str, beir_folder: Path, tmp_path: Path
 ) -> None:
     trec = tmp_path / "out.trec"
-    args = ("evaluate", beir_folder, "--index", loaded, "--measures", "nDCG@10 RR", "-k", 5)
+    args = ("evaluate", beir_folder, "--index", loaded, "--measures", "nDCG@10 RR", "-k", 10)
     result = run(*args, "--baseline", "bm25", "--run", trec, "--json")
     record = json.loads(result.stdout)
     assert record["queries"] == 2
@@ -105,6 +105,20 @@ def test_evaluate_prints_measures_beside_bm25(
     table = run(*args, "--baseline", "bm25").stdout
     assert table.splitlines()[0].strip() == "texts, test: 2 queries"
     assert "BM25" in table and f"{record['measures']['RR']:.4f}" in table
+
+
+def test_a_cutoff_needs_as_many_results(loaded: str, beir_folder: Path) -> None:
+    result = run("evaluate", beir_folder, "--index", loaded, "-k", 100)
+    assert result.exit_code == 2
+    assert "-k 100 leaves too few results for a cutoff of 1000" in result.stderr
+
+
+def test_a_damaged_index_can_be_deleted(loaded: str, home: Path) -> None:
+    (home / loaded / "features.jsonl").write_text("damaged\n")
+    assert "is damaged" in error("info", "--index", loaded)
+    result = run("delete", "--index", loaded, "--yes")
+    assert result.exit_code == 0 and "Deleted texts" in result.stderr
+    assert run("info").stdout.splitlines()[1:] == []
 
 
 def test_expand(tiny_model: str) -> None:
@@ -153,8 +167,8 @@ def test_bad_lines_are_set_aside_and_the_rest_is_indexed(tmp_path: Path, tiny_mo
     args = ("index", corpus, "--model", tiny_model, "--index", "bad")
     assert error(*args) == (
         f"5 of 8 lines were rejected, the first at {corpus}:2: no text; give each line a "
-        '"text" or "contents". All are in corpus.jsonl.rejects.jsonl; mend them and index that '
-        "again."
+        '"text" or "contents". All are in corpus.jsonl.rejects.jsonl with their reasons: '
+        "mend these lines and index them again."
     )
     rejects = [json.loads(x) for x in Path(f"{corpus}.rejects.jsonl").read_text().splitlines()]
     assert [reject["place"] for reject in rejects] == [f"{corpus}:{n}" for n in (2, 4, 6, 7, 8)]
@@ -192,6 +206,31 @@ def test_rejects_that_cannot_be_written(corpus_file: Path, tiny_model: str) -> N
     assert "There is no index 'x'" in error("info", "--index", "x")
 
 
+def test_rejects_of_an_earlier_load_stay_until_there_are_new_ones(
+    corpus_file: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    rejects = tmp_path / "corpus.jsonl.rejects.jsonl"
+    rejects.write_text("being mended")
+    args = ("index", corpus_file, "--model", tiny_model, "--index", "x")
+    assert run(*args).exit_code == 0
+    assert rejects.read_text() == "being mended"
+    with corpus_file.open("a") as file:
+        file.write('{"_id": "6", "text": "x", "\\ud800": 1, "\\ud800": 2}\n')
+    assert "the first at" in error(*args)
+    assert json.loads(rejects.read_text())["reason"] == '"\ud800" is given twice; keep one'
+    assert list(tmp_path.glob(".*.tmp")) == []
+
+
+def test_recreate_with_a_wrong_field_type_deletes_nothing(
+    loaded: str, corpus_file: Path, tiny_model: str
+) -> None:
+    args = ("index", corpus_file, "--model", tiny_model, "--index", loaded, "--recreate")
+    assert error(*args, "--field-type", "sparse_vector") == (
+        "local has no field type sparse_vector for features. Leave out --field-type."
+    )
+    assert json.loads(run("info", "--index", loaded, "--json").stdout)["documents"] == 5
+
+
 def test_rejects_do_not_overwrite_the_corpus(corpus_file: Path, tiny_model: str) -> None:
     text = corpus_file.read_text()
     args = ("index", corpus_file, "--model", tiny_model, "--index", "x")
@@ -211,6 +250,10 @@ def test_standard_input(tiny_model: str) -> None:
     [
         ("", "The query is empty. Type some words."),
         ("  ", "The query is empty. Type some words."),
+        (
+            "caf\udce9",
+            "The text is not UTF-8 at character 4. Set the terminal, or the script, to UTF-8.",
+        ),
         ("[CLS] [SEP]", "The model finds no term in the query '[CLS] [SEP]'. Use other words."),
     ],
 )
@@ -300,9 +343,9 @@ def test_train_writes_a_model_that_indexes(
     settings = json.loads((out / "training.json").read_text())
     assert (settings["steps"], settings["lr"], settings["document_length"]) == (3, 1e-3, 16)
     assert run("index", corpus_file, "--model", out, "--index", "own").exit_code == 0
-    assert error(*args) == (
-        f"{out}: the output directory is not empty. "
-        "Choose another --output, or go on with an interrupted run with --resume."
+    assert error(*args) == (f"{out}: the output directory is not empty. Choose another --output.")
+    assert error("train", pairs, "--model", tiny_model, "--output", pairs) == (
+        f"{pairs}: cannot be written (File exists). Choose another --output."
     )
     assert run("train", pairs, "--model", tiny_model).exit_code == 2  # wrong usage
 

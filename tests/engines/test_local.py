@@ -447,7 +447,7 @@ def test_what_a_killed_delete_left_is_no_index_and_goes_with_the_next(engine: Lo
 
 
 def test_a_field_type_is_refused(engine: LocalEngine) -> None:
-    with pytest.raises(EngineError, match="The local engine has no field type sparse_vector"):
+    with pytest.raises(EngineError, match="local has no field type sparse_vector"):
         engine.create("y", META, "sparse_vector")
 
 

@@ -41,6 +41,9 @@ def test_gzip(tmp_path: Path) -> None:
     [
         ({"query": "q"}, ':2: "query", "positive" and each of "negatives" must be a text'),
         ({**PAIR, "query": " "}, ':2: "query", "positive" and each of "negatives" must be a text'),
+        ({**PAIR, "negatives": "n"}, ':2: "query", "positive" and each of "negatives" must be'),
+        ({**PAIR, "scores": [1e39]}, ':2: "scores" must be 1 finite numbers, the positive\'s'),
+        ({**PAIR, "scores": [10**400]}, ':2: "scores" must be 1 finite numbers, the positive\'s'),
         ({**PAIR, "negatives": [3]}, ':2: "query", "positive" and each of "negatives" must be'),
         ({**PAIR, "negative": "n"}, ":2: 1 negatives, but the lines before it have 0. Give every"),
         ({**PAIR, "scores": [1, 2]}, ':2: "scores" must be 1 finite numbers, the positive\'s'),

@@ -111,6 +111,29 @@ def test_resuming_with_other_settings_is_refused(config: TrainConfig) -> None:
     assert "the interrupted run had other settings (lr). Give the same ones" in str(caught.value)
 
 
+def test_a_kill_between_checkpoint_and_model_is_mended(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(SpladeModel, "save", killed)
+        list(train(config))
+    assert Path(config.output, CHECKPOINT).is_file()
+    assert not Path(config.output, "model.safetensors").exists()
+    rest = train(config, resume=True)
+    next(rest)
+    at_four = weights(config.output)
+    rest.close()
+    whole = replace(config, output=f"{config.output}-whole")
+    run = train(whole)
+    while next(run).step < 4:
+        pass
+    run.close()
+    assert all(torch.equal(at_four[name], w) for name, w in weights(whole.output).items())
+
+
 def test_nothing_to_resume_and_an_output_in_use(config: TrainConfig) -> None:
     with pytest.raises(TrainingError, match=r"no interrupted run here. Leave out --resume"):
         next(train(config, resume=True))
@@ -118,6 +141,9 @@ def test_nothing_to_resume_and_an_output_in_use(config: TrainConfig) -> None:
     Path(config.output, "thesis.txt").write_text("mine")
     with pytest.raises(TrainingError, match=r"the output directory is not empty. Choose another"):
         next(train(config))
+    Path(config.output, "checkpoint.pt").write_text("cut short")
+    with pytest.raises(TrainingError, match=r"checkpoint is damaged. Start anew in another"):
+        next(train(config, resume=True))
     assert Path(config.output, "thesis.txt").read_text() == "mine"
 
 
@@ -231,9 +257,11 @@ def test_settings_from_yaml(tmp_path: Path) -> None:
     for text, said in (
         ("learning_rate: 1", "there is no setting 'learning_rate'. There are: data, model, output"),
         ("steps: 1.5", "steps must be a number (int), not 1.5"),
+        ("steps: .inf", "steps must be a number (int), not inf"),
         ("steps: many", "steps must be a number (int), not 'many'"),
         ("- 1", "no settings in it"),
         ("a: [", "no YAML ("),
+        ("a: 2024-13-45", "no YAML ("),
     ):
         path.write_text(text)
         with pytest.raises(TrainingError) as caught:
