@@ -21,7 +21,7 @@ from splade_es.cli.train import train
 INDEX = "splade-es-demo"
 QUERIES = (
     "password prompt that hides what is typed",
-    "read a file line by line",
+    "draw random numbers from a normal distribution",
     "shortest path between two nodes of a graph",
 )
 
@@ -67,7 +67,7 @@ def demo(
     _run(ctx, evaluate, str(data), index_name=INDEX, url=url, baseline="bm25")
     for query in QUERIES:
         _run(ctx, search, query, index_name=INDEX, url=url, k=3)
-        _run(ctx, expand, query, model=str(trained), query=True, k=12)
+        _run(ctx, expand, query, model=str(trained), query=True, k=8)
     click.echo(f"Done in {time.perf_counter() - started:.0f} s. Go on with your own:")
     at = f" --url {_without_password(url)}" if url else ""
     click.echo(f'  splade-es search "your question" --index {INDEX}{at}')

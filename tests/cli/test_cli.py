@@ -352,8 +352,13 @@ def test_train_writes_a_model_that_indexes(
 
 def interrupted(tmp_path: Path, *args: object, wait_for: Callable[[], bool]) -> tuple[int, str]:
     """Exit code and stderr of a command that gets Ctrl-C as soon as `wait_for` is true."""
+    # a shell lets what it starts in the background ignore the signal, and children inherit that
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from splade_es.cli.main import main; main()"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-c", "from splade_es.cli.main import main; main()", *map(str, args)],
+        [sys.executable, "-c", code, *map(str, args)],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
