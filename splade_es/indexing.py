@@ -300,14 +300,23 @@ class _Sender:
                 for item, result in zip(request, results, strict=True):
                     if result.status in TRY_LATER:
                         again.append(item)
-                        problem = Unavailable(f"{result.status}: {result.reason}")
+                        refusal = result
                     elif result.status >= 400:
                         self._reject_document(item[0], result)
                     else:
                         self._count(item[1], result)
                 if not again:
                     return
+                if len(again) == 1 and attempt + 1 == _ATTEMPTS:
+                    # alone, and still refused: a text too large for the server's memory
+                    self._reject_document(again[0][0], refusal)
+                    return
                 request = again
+                problem = Unavailable(
+                    f"{self._engine.name} at {self._engine.where} takes no more for now "
+                    f"({refusal.status}: {refusal.reason})",
+                    "What it acknowledged stays. Give it time, and index the corpus again.",
+                )
             if attempt + 1 == _ATTEMPTS or self._stopping.wait(
                 min(30.0, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)
             ):
@@ -356,16 +365,19 @@ def _encode(
 def _requests(
     actions: Iterable[tuple[Document, Action]],
 ) -> Iterator[list[tuple[Document, Action]]]:
-    """No id comes twice in a request: an item sent again could overtake the other."""
+    """No id comes twice in a request: an item sent again could overtake the other. And a huge
+    document goes alone, because servers short of memory refuse a request as a whole."""
     request: list[tuple[Document, Action]] = []
     ids: set[str] = set()
     characters = 0
     for document, action in actions:
-        if action.id in ids or len(ids) == _REQUEST_DOCUMENTS or characters >= _REQUEST_CHARACTERS:
+        size = len(document.body) + len(str(document.fields))
+        full = len(ids) == _REQUEST_DOCUMENTS or characters + size > _REQUEST_CHARACTERS
+        if request and (full or action.id in ids):
             yield request
             request, ids, characters = [], set(), 0
         request.append((document, action))
         ids.add(action.id)
-        characters += len(document.body) + len(str(document.fields))
+        characters += size
     if request:
         yield request

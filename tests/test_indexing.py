@@ -109,7 +109,9 @@ def test_what_the_engine_refuses_is_set_aside_with_its_reason(
 class Faltering(LocalEngine):
     """A real engine, to which some requests never get through, or whose answer gets lost."""
 
-    def __init__(self, directory: Path, faults: Sequence[Callable[..., list[ItemResult]]]) -> None:
+    def __init__(
+        self, directory: Path, faults: Sequence[Callable[..., list[ItemResult]] | None]
+    ) -> None:
         super().__init__(directory)
         self.faults = iter(faults)
         self.requests: list[list[str]] = []
@@ -168,6 +170,38 @@ def test_what_passes_later_is_sent_again_and_nothing_is_lost(
     summary = load(documents, encoder, engine, "x", tmp_path / "rejects")
     assert engine.requests == requests
     assert (summary.indexed, summary.rejected) == (4, 0) and engine.count("x") == 4
+
+
+def full(engine: LocalEngine, index: str, actions: Sequence[Action]) -> list[ItemResult]:
+    return [ItemResult(429, "no memory")] * len(actions)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_document_too_large_for_the_server_is_set_aside(encoder: Encoder, tmp_path: Path) -> None:
+    engine = Faltering(tmp_path, [None, *[full] * 9])
+    engine.create("x", index_meta(encoder, Quantizer()))
+    texts = {"a": "heart", "b": "heart " * 700_000, "c": "bone", "d": "milk"}
+    documents = [Document(id, text) for id, text in texts.items()]
+    summary = load(documents, encoder, engine, "x", tmp_path / "rejects")
+    assert engine.requests == [["a"], *[["b"]] * 9, ["c", "d"]]
+    assert (summary.indexed, summary.rejected) == (3, 1) and engine.count("x") == 3
+    (reject,) = [json.loads(line) for line in (tmp_path / "rejects").read_text().splitlines()]
+    assert reject["reason"] == "local refused it (429): no memory"
+    engine.close()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_server_that_stays_full_ends_the_load(encoder: Encoder, tmp_path: Path) -> None:
+    engine = Faltering(tmp_path, [full] * 9)
+    engine.create("x", index_meta(encoder, Quantizer()))
+    documents = [Document(id, "heart attack") for id in "abcd"]
+    with pytest.raises(Unavailable) as caught:
+        load(documents, encoder, engine, "x", tmp_path / "rejects")
+    assert str(caught.value) == (
+        f"local at {tmp_path} takes no more for now (429: no memory). "
+        "What it acknowledged stays. Give it time, and index the corpus again."
+    )
+    engine.close()
 
 
 @pytest.mark.usefixtures("quick")
