@@ -82,16 +82,15 @@ def _run(ctx: click.Context, command: click.Command, argument: str, **options: A
         flag = f"--{name.removesuffix('_name').replace('_', '-')}".replace("--k", "-k")
         if value is True:
             words.append(flag)
-        elif name == "url" and value:
-            words += [flag, _without_password(value)]
         elif value not in (None, False):
-            words += [flag, str(value)]
+            words += [flag, _without_password(str(value))]
     click.secho(f"\n$ {shlex.join(words)}", bold=True)
     ctx.invoke(command, **{str(command.params[0].name): argument}, **options)
 
 
-def _without_password(url: str) -> str:
-    return re.sub(r"//.*@", "//", url)
+def _without_password(text: str) -> str:
+    """For a URL with credentials in it; any other text stays."""
+    return re.sub(r"//.*@", "//", text)
 
 
 def _backbone() -> str:

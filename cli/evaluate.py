@@ -48,7 +48,7 @@ def evaluate(
     from splade_es.search import Searcher
 
     wanted = parse_measures(measures)
-    deepest = max((measure.params.get("cutoff", 1) for measure in wanted), default=1)
+    deepest = max(measure.params.get("cutoff", 1) for measure in wanted)
     if deepest > depth:
         raise click.UsageError(f"-k {depth} leaves too few results for a cutoff of {deepest}")
     queries, qrels = open_beir(beir_dir, split)

@@ -62,19 +62,18 @@ def index(
     from splade_es.corpus import read_documents
     from splade_es.encoder import Encoder
     from splade_es.indexing import Summary, index_corpus, index_meta, open_index, rejects_file
-    from splade_es.jsonl import find_file
     from splade_es.quantize import Quantizer
 
     quantizer = Quantizer(scale, top_k, threshold)
     if rejects is None:
         # in the current directory, because that of a corpus is often read-only
-        rejects = f"{'stdin' if corpus == '-' else Path(corpus).name}.rejects.jsonl"
+        rejects = f"{'stdin' if corpus == '-' else Path(corpus).resolve().name}.rejects.jsonl"
     # what is wrong with either file is found before an index is touched
     items = read_documents(corpus)
     first_item = next(items, None)
     if first_item is None:
         raise click.ClickException(f"{corpus}: no documents in it. Check the file.")
-    source = (find_file(corpus, "corpus.jsonl") if os.path.isdir(corpus) else None) or corpus
+    source = first_item.place.rpartition(":")[0]  # in a folder, the file of it that is read
     if os.path.exists(rejects) and os.path.exists(source) and os.path.samefile(rejects, source):
         raise click.UsageError(f"--rejects would overwrite the corpus {source}")
     with rejects_file(Path(rejects)) as file, open_engine(url) as engine:
