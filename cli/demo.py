@@ -61,7 +61,7 @@ def demo(
             ctx, train, str(data / "train.jsonl"),
             model=model or _backbone(), output=str(trained),
             dev=str(data), dev_documents=400, steps=steps, save_every=max(1, steps // 2),
-            document_length=64, resume=(trained / "checkpoint.pt").is_file(),
+            doc_length=64, resume=(trained / "checkpoint.pt").is_file(),
         )  # fmt: skip
     _run(ctx, index, str(data), model=str(trained), index_name=INDEX, url=url, recreate=True)
     _run(ctx, evaluate, str(data), index_name=INDEX, url=url, baseline="bm25")

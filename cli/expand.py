@@ -27,11 +27,16 @@ def expand(text: str, model: str, query: bool, k: int, as_json: bool) -> None:
     Example:
       splade-es expand "heart attack" --model model
     """
-    from splade_es.encoder import Encoder
     from splade_es.expand import expand as tokens_of
     from splade_es.quantize import Quantizer
+    from splade_es.queries import load_query_encoder
 
-    tokens = tokens_of(Encoder.load(model), text, None if query else Quantizer())[:k]
+    if query:
+        tokens = tokens_of(load_query_encoder(model), text, None)[:k]
+    else:
+        from splade_es.encoder import Encoder
+
+        tokens = tokens_of(Encoder.load(model), text, Quantizer())[:k]
     if as_json:
         for token in tokens:
             print_json(token._asdict())

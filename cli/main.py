@@ -13,9 +13,11 @@ from splade_es.cli.evaluate import evaluate
 from splade_es.cli.expand import expand
 from splade_es.cli.index import index
 from splade_es.cli.info import info
+from splade_es.cli.mine import mine
+from splade_es.cli.score import score
 from splade_es.cli.search import search
 from splade_es.cli.train import train
-from splade_es.errors import SpladeEsError
+from splade_es.errors import Interrupted, SpladeEsError
 
 
 class _Boundary(click.Group):
@@ -27,6 +29,9 @@ class _Boundary(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except Interrupted as error:
+            click.echo(str(error), err=True)
+            ctx.exit(130)
         except SpladeEsError as error:
             raise click.ClickException(str(error)) from error
         except (KeyboardInterrupt, click.Abort):  # Abort: the same while a question is asked
@@ -52,5 +57,5 @@ def main() -> None:
     """
 
 
-for command in (train, index, search, evaluate, expand, info, delete, demo):
+for command in (train, index, search, evaluate, mine, score, expand, info, delete, demo):
     main.add_command(command)

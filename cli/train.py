@@ -18,13 +18,17 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
     for field in reversed(dataclasses.fields(TrainConfig)):
         if field.default is dataclasses.MISSING:
             continue
-        kind = hints[field.name]
-        choices = [choice for choice in get_args(kind) if isinstance(choice, str)]
-        default = "" if field.default is None else f"  [default: {field.default}]"
+        parts = (hints[field.name], *get_args(hints[field.name]))  # a setting, or one or None
+        choices = [c for part in parts for c in get_args(part) if isinstance(c, str)]
+        kind = next((part for part in (bool, int, float) if part in parts), str)
+        shown = field.default not in (None, False)
+        default = f"  [default: {field.default}]" if shown else ""
         # no default here: what is not given on the command line may stand in --config
         command = click.option(
             f"--{field.name.replace('_', '-')}",
-            type=click.Choice(choices) if choices else kind if kind in (int, float) else str,
+            type=click.Choice(choices) if choices else kind,
+            is_flag=kind is bool,
+            default=None,
             help=field.metadata["help"] + default,
         )(command)
     return command
@@ -66,9 +70,11 @@ def train(
             print_json(log._asdict())
             continue
         dev = "".join(f"  dev {name} {value:.4f}" for name, value in log.dev.items())
+        for alarm in log.alarms:
+            click.secho(f"Warning: {alarm}", fg="yellow", err=True)
         click.echo(
-            f"step {log.step}/{config.steps}  loss {log.loss:.4f}  "
-            f"active terms: query {log.query_terms:.0f}, document {log.document_terms:.0f}  "
+            f"step {log.step}/{log.steps}  loss {log.loss:.4f}  "
+            f"active terms: query {log.query_terms:.0f}, document {log.doc_terms:.0f}  "
             f"{log.steps_per_second:.2f} steps/s{dev}{'  best' if dev and log.best else ''}",
             err=True,
         )

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from splade_es.errors import ModelError, QueryError
+from splade_es.errors import ModelError
 from splade_es.head import winning_positions
-from splade_es.model import SpladeModel, fingerprint
+from splade_es.model import SpladeModel
 from splade_es.records import SparseRow
 
 # A window is some batches of the longest texts, so that sorting it by length pays; it closes at a
@@ -67,9 +67,14 @@ class Encoder:
         self._special = frozenset(model.tokenizer.all_special_ids)
 
     @classmethod
-    def load(cls, name: str, max_length: int | None = None) -> Encoder:
+    def load(
+        cls,
+        name: str,
+        max_length: int | None = None,
+        side: Literal["document", "query"] = "document",
+    ) -> Encoder:
         """Load a trained SPLADE model. Raises ModelError, also for a head nobody has trained."""
-        model = SpladeModel.load(name, max_length)
+        model = SpladeModel.load(name, max_length, side)
         if model.fresh_head:
             raise ModelError(
                 f"{name}: this is an encoder without a trained masked-LM head, not a SPLADE model",
@@ -78,10 +83,6 @@ class Encoder:
         # a hub name means the same everywhere; a directory must be found from any other one
         model.name = os.path.abspath(name) if os.path.isdir(name) else name
         return cls(model)
-
-    def fingerprint(self) -> str:
-        """SHA-256 of the weights this encoder was loaded from."""
-        return fingerprint(self.name)
 
     def encode(
         self,
@@ -102,7 +103,15 @@ class Encoder:
             yield from self._encode_window(window, budget, with_sources)
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
-        """(start, end) characters of each token of the text: what SparseRow.sources points into."""
+        """(start, end) characters of each token of the text: what SparseRow.sources points into.
+
+        Raises ModelError for a tokenizer that does not know where its tokens came from.
+        """
+        if not self.model.tokenizer.is_fast:
+            raise ModelError(
+                f"{self.name}: its tokenizer does not say which characters a token came from",
+                "Use a model with a fast tokenizer (tokenizer.json).",
+            )
         encoding = self.model.tokenizer(
             text, truncation=True, max_length=self.max_length, return_offsets_mapping=True
         )
@@ -141,17 +150,6 @@ class Encoder:
                 )
                 sources = winners.to(torch.int32).cpu().numpy()
             yield SparseRow(all_ids[start:end], all_weights[start:end], sources)
-
-
-def check_text(text: str) -> None:
-    """Raises QueryError for what Python makes of an argument that is not UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise QueryError(
-            f"The text is not UTF-8 at character {error.start + 1}",
-            "Set the terminal, or the script, to UTF-8.",
-        ) from error
 
 
 def pad(model: SpladeModel, ids: list[list[int]], device: torch.device) -> dict[str, Tensor]:

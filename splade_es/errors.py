@@ -4,6 +4,7 @@
     ├── CorpusError          a file or line of input: the message starts with "path:line: "
     ├── ModelError           a model directory, hub name or tokenizer
     ├── TrainingError        training data or settings, or a loss that is no number
+    ├── Interrupted          stopped by a signal, with all saved that is needed to go on
     ├── QueryError           a query, a measure or a k that cannot be answered
     └── EngineError          the search engine said no
         ├── IndexMissing     there is no such index
@@ -40,6 +41,10 @@ class ModelError(SpladeEsError):
 
 
 class TrainingError(SpladeEsError):
+    pass
+
+
+class Interrupted(SpladeEsError):
     pass
 
 

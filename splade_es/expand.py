@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from splade_es.encoder import Encoder, check_text
 from splade_es.errors import ModelError, QueryError
 from splade_es.quantize import Quantizer
+from splade_es.queries import TextEncoder, check_text
 
 
 class Expansion(NamedTuple):
@@ -19,7 +19,7 @@ class Expansion(NamedTuple):
     word: str
 
 
-def expand(encoder: Encoder, text: str, quantizer: Quantizer | None) -> list[Expansion]:
+def expand(encoder: TextEncoder, text: str, quantizer: Quantizer | None) -> list[Expansion]:
     """The tokens of a text, the strongest first; of a query if there is no quantizer.
 
     word is "" where a special token caused it.

@@ -3,21 +3,21 @@
     max:  w[b, v] = log1p(relu(max over l of H[b, l] . W[v] + bias[v]))   (SPLADE v2, 2109.10086)
     sum:  w[b, v] = sum over l of log1p(relu(H[b, l] . W[v] + bias[v]))      (SPLADE, 2107.05720)
 
-over the unmasked positions l. The plain way builds the B x L x V logits, several times over. Here
-they never exist: log1p and relu are monotone, so the max comes first; it is taken tile by tile, for
-a slice of the vocabulary at a time; padding is dropped, not computed; and the gradient of a max
-reaches one position only, so backward touches the winning token of each active entry and nothing
-else.
+over the unmasked positions l; an activation of log1p_relu takes log1p once more (2504.14839). The
+plain way builds the B x L x V logits, several times over. Here they never exist: log1p and relu are
+monotone, so the max comes first; it is taken tile by tile, for a slice of the vocabulary at a time;
+padding is dropped, not computed; and the gradient of a max reaches one position only, so backward
+touches the winning token of each active entry and nothing else.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-Pooling = Literal["max", "sum"]
+from splade_es.layout import Activation, Pooling
 
 # Columns of the vocabulary computed at once. On a CPU a tile of logits should stay in the cache
 # until it is reduced; on a GPU few large products are better, bounded to 2^26 logits.
@@ -26,7 +26,12 @@ _GPU_TILE_ELEMENTS = 2**26
 
 
 def splade_head(
-    hidden: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, pooling: Pooling = "max"
+    hidden: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    pooling: Pooling = "max",
+    activation: Activation = "relu",
 ) -> Tensor:
     """SPLADE weights of a batch, differentiable in hidden, weight and bias.
 
@@ -36,9 +41,18 @@ def splade_head(
     """
     tokens = hidden[mask.bool()]  # [T, d], rows of the batch one after the other, no padding
     lengths = mask.bool().sum(dim=1).tolist()
+    twice = activation == "log1p_relu"
     if pooling == "sum":
-        return cast(Tensor, _SumOfActivations.apply(tokens, weight, bias, lengths))
-    return torch.log1p(torch.relu(_MaxOfLogits.apply(tokens, weight, bias, lengths)))
+        return cast(Tensor, _SumOfActivations.apply(tokens, weight, bias, lengths, twice))
+    once = torch.log1p(torch.relu(_MaxOfLogits.apply(tokens, weight, bias, lengths)))
+    return torch.log1p(once) if twice else once
+
+
+def presence(input_ids: Tensor, mask: Tensor, size: int) -> Tensor:
+    """float32 [B, size]: 1 for each token of a text, 0 elsewhere. input_ids, mask: [B, L]."""
+    counts = torch.zeros(len(input_ids), size, device=input_ids.device)
+    counts.scatter_add_(1, input_ids, mask.to(counts.dtype))
+    return (counts > 0).to(counts.dtype)
 
 
 def winning_positions(hidden: Tensor, weight: Tensor, ids: Tensor) -> Tensor:
@@ -97,14 +111,15 @@ class _MaxOfLogits(torch.autograd.Function):
 
 
 class _SumOfActivations(torch.autograd.Function):
-    """float32 [B, V] = sum over each row's tokens of log1p(relu(tokens @ weight.T + bias)).
+    """float32 [B, V] = sum over each row's tokens of log1p(relu(tokens @ weight.T + bias)), or of
+    its log1p.
 
     Every positive logit has a gradient here, so backward computes each tile again.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, tokens: Tensor, weight: Tensor, bias: Tensor, lengths: list[int]
+        ctx: Any, tokens: Tensor, weight: Tensor, bias: Tensor, lengths: list[int], twice: bool
     ) -> Tensor:
         size = len(weight)
         total = tokens.new_zeros((len(lengths), size), dtype=torch.float32)  # [B, V]
@@ -113,10 +128,12 @@ class _SumOfActivations(torch.autograd.Function):
             columns = slice(start, start + tile)
             logits = tokens @ weight[columns].to(tokens.dtype).T  # [T, tile]
             active = torch.log1p(torch.relu(logits.float() + bias[columns]))
+            if twice:
+                active = torch.log1p(active)
             for row, part in enumerate(active.split(lengths)):  # [L_row, tile]
                 total[row, columns] = part.sum(dim=0)
         ctx.save_for_backward(tokens, weight, bias)
-        ctx.lengths = lengths
+        ctx.lengths, ctx.twice = lengths, twice
         return total
 
     @staticmethod
@@ -136,8 +153,10 @@ class _SumOfActivations(torch.autograd.Function):
             logits = (tokens @ w.T).float() + bias[columns]  # [T, tile]
             # d log1p(relu(x)) / dx = 1 / (1 + x) where x > 0
             slope = torch.where(logits > 0, 1 / (1 + logits), 0.0)
+            if ctx.twice:
+                slope = slope / (1 + torch.log1p(logits.clamp(min=0)))
             slope = slope * grad[row_of_token, columns]  # [T, tile]
             grad_tokens += (slope.to(w.dtype) @ w).float()
             grad_weight[columns] = (slope.to(tokens.dtype).T @ tokens).float()
             grad_bias[columns] = slope.sum(dim=0)
-        return grad_tokens.to(tokens.dtype), grad_weight.to(weight.dtype), grad_bias, None
+        return grad_tokens.to(tokens.dtype), grad_weight.to(weight.dtype), grad_bias, None, None

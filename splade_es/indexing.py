@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import TextIO
 
 from splade_es import __version__
-from splade_es.encoder import Encoder
 from splade_es.engines.base import FIELD, TRY_LATER, Engine, FieldType, check_field_type
 from splade_es.errors import CorpusError, EngineError, IndexMismatch, RequestTooLarge, Unavailable
 from splade_es.features import CODEC, feature_names, vocabulary_sha256
+from splade_es.layout import fingerprint, read_layout
 from splade_es.quantize import Quantized, Quantizer
+from splade_es.queries import TextEncoder
 from splade_es.records import Action, Document, IndexMeta, ItemResult, Rejected
 
 # One bulk request: a few MB is what both servers take best, and what a resend can afford.
@@ -56,18 +57,23 @@ class Summary:
     first_rejected: Rejected | None = field(default=None)
 
 
-def index_meta(encoder: Encoder, quantizer: Quantizer) -> IndexMeta:
-    """What an index of this model must remember. Raises ModelError for an unfit vocabulary."""
+def index_meta(encoder: TextEncoder, quantizer: Quantizer) -> IndexMeta:
+    """What an index of this model must remember. Raises ModelError for an unfit vocabulary.
+
+    encoder: of either side of the model. The query side is not part of it: queries may be encoded
+    in a better way later, and the documents stay.
+    """
     feature_names(encoder.vocabulary)
+    documents = read_layout(encoder.name).document
     return IndexMeta(
         toolkit=__version__,
         model=encoder.name,
-        fingerprint=encoder.fingerprint(),
+        fingerprint=fingerprint(documents.path),
         vocabulary=vocabulary_sha256(encoder.vocabulary),
         codec=CODEC,
         scale=quantizer.scale,
         max_length=encoder.max_length,
-        pooling=encoder.pooling,
+        pooling=documents.rule,
     )
 
 
@@ -134,7 +140,7 @@ def rejects_file(path: Path) -> Iterator[TextIO]:
 
 def index_corpus(
     items: Iterable[Document | Rejected],
-    encoder: Encoder,
+    encoder: TextEncoder,
     quantizer: Quantizer,
     engine: Engine,
     index: str,
@@ -340,7 +346,10 @@ class _Sender:
 
 
 def _encode(
-    items: Iterable[Document | Rejected], encoder: Encoder, quantizer: Quantizer, sender: _Sender
+    items: Iterable[Document | Rejected],
+    encoder: TextEncoder,
+    quantizer: Quantizer,
+    sender: _Sender,
 ) -> Iterator[tuple[Document, Action]]:
     names = feature_names(encoder.vocabulary)
     waiting: deque[Document] = deque()

@@ -9,23 +9,21 @@ sentence-transformers' `SparseEncoder` load as well.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers.utils.hub import cached_file
 
 from splade_es.errors import ModelError
-from splade_es.head import Pooling, splade_head
+from splade_es.head import presence, splade_head
+from splade_es.layout import Activation, Pooling, read_layout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 #: A bias that no dot product of hidden state and embedding outweighs, and that float16 holds.
 SILENT = -1e4
 _DEFAULT_MAX_LENGTH = 256
-_POOLING_CONFIG = "1_SpladePooling/config.json"
 
 
 class _Identity(nn.Identity):
@@ -45,9 +42,10 @@ class _Identity(nn.Identity):
 class SpladeModel(nn.Module):
     """A masked language model under the SPLADE head.
 
-    Attributes: tokenizer (a fast one); pooling; max_length (tokens of a text, special ones
-    included); name (the directory or hub name it came from); fresh_head (the parameters of the
-    prediction head the checkpoint did not have: empty for a trained masked LM).
+    Attributes: tokenizer; pooling; activation; lexical (only tokens of the text itself get a
+    weight); max_length (tokens of a text, special ones included); name (the directory or hub name
+    it came from); fresh_head (the parameters of the prediction head the checkpoint did not have:
+    empty for a trained masked LM).
     """
 
     def __init__(
@@ -56,6 +54,8 @@ class SpladeModel(nn.Module):
         tokenizer: PreTrainedTokenizerBase,
         *,
         pooling: Pooling = "max",
+        activation: Activation = "relu",
+        lexical: bool = False,
         max_length: int = _DEFAULT_MAX_LENGTH,
         name: str = "",
         fresh_head: frozenset[str] = frozenset(),
@@ -81,6 +81,8 @@ class SpladeModel(nn.Module):
         self.mlm = mlm
         self.tokenizer = tokenizer
         self.pooling = pooling
+        self.activation = activation
+        self.lexical = lexical
         self.max_length = max_length
         self.name = name
         self.fresh_head = fresh_head
@@ -93,29 +95,28 @@ class SpladeModel(nn.Module):
         self.silent: Tensor
 
     @classmethod
-    def load(cls, name: str | os.PathLike[str], max_length: int | None = None) -> SpladeModel:
+    def load(
+        cls,
+        name: str | os.PathLike[str],
+        max_length: int | None = None,
+        side: Literal["document", "query"] = "document",
+    ) -> SpladeModel:
         """Load a directory, or a model of the Hugging Face hub by its name.
 
         max_length: tokens of a text, up to what the model has positions for; by default what the
-        tokenizer says, if that is under 512, else 256. Pooling comes from the directory's
-        sentence-transformers files where it has them, else it is max. Raises ModelError.
+        tokenizer says, if that is under 512, else 256. side: which encoder, where a model has two.
+        Pooling and activation come from the directory's sentence-transformers files where it has
+        them, else they are max and relu. Raises ModelError.
         """
         name = os.fspath(name)
-        mlm, tokenizer, missing = _load_pretrained(name)
-        modules = str(_saved_json(name, "modules.json") or "")
-        if "Router" in modules or "SparseStaticEmbedding" in modules:
+        layout = read_layout(name)
+        part = layout.query if side == "query" else layout.document
+        if part.table:
             raise ModelError(
-                f"{name}: this model encodes queries in a way of their own",
-                "Use a model with one encoder for queries and documents.",
+                f"{name}: its {side} side is a table of weights, not an encoder",
+                "Use it to search; train from the model it was made of.",
             )
-        config = _saved_json(name, _POOLING_CONFIG) or {}
-        pooling: Pooling = config.get("pooling_strategy", "max")
-        activation = config.get("activation_function", "relu")
-        if pooling not in ("max", "sum") or activation != "relu":
-            raise ModelError(
-                f"{name}: pooling {pooling!r} with activation {activation!r} is not supported",
-                "Use a model with max or sum pooling and activation relu.",
-            )
+        mlm, tokenizer, missing = _load_pretrained(part.path)
         limit = _position_limit(mlm)
         # under 512 it was set on purpose: the model was trained with that many tokens
         trained = tokenizer.model_max_length
@@ -126,7 +127,14 @@ class SpladeModel(nn.Module):
                 f"max_length must be 3 to {limit} for {name}, not {length}", "Choose another."
             )
         model = cls(
-            mlm, tokenizer, pooling=pooling, max_length=length, name=name, fresh_head=missing
+            mlm,
+            tokenizer,
+            pooling=part.pooling,
+            activation=part.activation,
+            lexical=part.lexical,
+            max_length=length,
+            name=name,
+            fresh_head=missing,
         )
         model._try_out()
         return model
@@ -155,7 +163,12 @@ class SpladeModel(nn.Module):
         with torch.autocast(hidden.device.type, enabled=False):  # the head chooses its own dtypes
             bias = self.decoder.bias.masked_fill(self.silent, SILENT)
             mask = inputs["attention_mask"]
-            return splade_head(hidden, mask, self.decoder.weight, bias, self.pooling)
+            weights = splade_head(
+                hidden, mask, self.decoder.weight, bias, self.pooling, self.activation
+            )
+            if self.lexical:
+                weights = weights * presence(inputs["input_ids"], mask, weights.shape[1])
+            return weights
 
     @torch.no_grad()
     def silence_special_tokens(self) -> None:
@@ -163,30 +176,20 @@ class SpladeModel(nn.Module):
         self.decoder.bias.masked_fill_(self.silent, SILENT)
 
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Write a directory that transformers and sentence-transformers load as it is.
+        """Write the files of a masked language model: transformers loads them as they are.
 
-        Each file is written beside its place and then renamed, the weights last: a directory with
-        weights in it is a whole model.
+        For sentence-transformers, and for `load` to find pooling and activation, other files stand
+        beside them: see `retriever.Retriever.save`.
         """
-        target = Path(directory)
-        target.mkdir(parents=True, exist_ok=True)
         self.silence_special_tokens()
         self.tokenizer.model_max_length = self.max_length
-        with tempfile.TemporaryDirectory(prefix=".part", dir=target) as part:
-            self.mlm.set_output_embeddings(self.decoder)
-            try:
-                with _quiet_transformers():
-                    self.mlm.save_pretrained(part)
-            finally:
-                self.mlm.set_output_embeddings(_Identity())
-            self.tokenizer.save_pretrained(part)
-            _write_sentence_transformers_files(Path(part), self.pooling)
-            files = [path for path in Path(part).rglob("*") if path.is_file()]
-            for path in sorted(files, key=lambda path: path.suffix == ".safetensors"):
-                path.chmod(0o644)  # safetensors are written for their owner alone
-                place = target / path.relative_to(part)
-                place.parent.mkdir(exist_ok=True)
-                path.replace(place)
+        self.mlm.set_output_embeddings(self.decoder)
+        try:
+            with quiet_transformers():
+                self.mlm.save_pretrained(directory)
+        finally:
+            self.mlm.set_output_embeddings(_Identity())
+        self.tokenizer.save_pretrained(directory)
 
     @property
     def vocabulary(self) -> list[str]:
@@ -204,36 +207,20 @@ class SpladeModel(nn.Module):
         return cast("list[str]", tokens)
 
 
-def fingerprint(name: str) -> str:
-    """SHA-256 of a model's weight files: two models with the same one give the same vectors."""
-    directory = Path(name)
-    if not directory.is_dir():
-        directory = Path(cast(str, cached_file(name, "config.json"))).parent
-    files = sorted(directory.glob("*.safetensors")) or sorted(directory.glob("pytorch_model*.bin"))
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
 def _load_pretrained(
     name: str,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, frozenset[str]]:
-    """Model, fast tokenizer, and the names of the head's parameters the checkpoint lacks."""
+    """Model, tokenizer, and the names of the head's parameters the checkpoint lacks."""
     if not Path(name).is_dir() and (Path(name).is_absolute() or name.startswith((".", "~"))):
         raise ModelError(f"{name}: no such directory", "Name a model directory or a hub model.")
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             tokenizer = transformers.AutoTokenizer.from_pretrained(name)
             mlm, info = transformers.AutoModelForMaskedLM.from_pretrained(
                 name, output_loading_info=True, dtype=torch.float32
             )
     except Exception as error:  # transformers raises whatever its parsers raise
         raise ModelError(_why_not_loaded(name, error), _LOAD_HINT) from error
-    if not tokenizer.is_fast:
-        raise ModelError(f"{name}: no fast tokenizer", "Save one beside it (tokenizer.json).")
     base = f"{mlm.base_model_prefix}."
     missing = frozenset(info["missing_keys"])
     if lost := sorted(key for key in missing if key.startswith(base) and "embed" not in key):
@@ -242,7 +229,7 @@ def _load_pretrained(
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """No progress bars and no advice for programmers: errors say all that a user needs."""
     verbosity = transformers.logging.get_verbosity()
     bars = transformers.logging.is_progress_bar_enabled()
@@ -276,45 +263,9 @@ def _why_not_loaded(name: str, error: Exception) -> str:
     return f"{name}: cannot load this {kind} model ({str(error).partition(chr(10))[0][:200]})"
 
 
-def _saved_json(name: str, file: str) -> Any:
-    """A file beside the model, where it has been saved for sentence-transformers, else None."""
-    path = cached_file(
-        name,
-        file,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        _raise_exceptions_for_gated_repo=False,
-    )
-    try:
-        return json.loads(Path(path).read_text()) if path else None
-    except ValueError as error:
-        raise ModelError(f"{path}: no JSON ({error})", "Save or download it again.") from error
-
-
 def _position_limit(mlm: PreTrainedModel) -> int:
     """Tokens of the longest text the model takes."""
     positions: int = getattr(mlm.config, "max_position_embeddings", None) or 512
     if mlm.config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet"):
         positions -= mlm.config.pad_token_id + 1  # these count positions from the padding id on
     return positions
-
-
-def _write_sentence_transformers_files(directory: Path, pooling: Pooling) -> None:
-    """The three small files from which sentence-transformers builds a SparseEncoder."""
-    package = "sentence_transformers.sparse_encoder.models"
-    files: dict[str, Any] = {
-        "modules.json": [
-            {"idx": 0, "name": "0", "path": "", "type": f"{package}.MLMTransformer"},
-            {"idx": 1, "name": "1", "path": "1_SpladePooling", "type": f"{package}.SpladePooling"},
-        ],
-        "config_sentence_transformers.json": {
-            "model_type": "SparseEncoder",
-            "prompts": {"query": "", "document": ""},
-            "default_prompt_name": None,
-            "similarity_fn_name": "dot",
-        },
-        _POOLING_CONFIG: {"pooling_strategy": pooling, "activation_function": "relu"},
-    }
-    for path, content in files.items():
-        (directory / path).parent.mkdir(exist_ok=True)
-        (directory / path).write_text(json.dumps(content, indent=2) + "\n")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from splade_es.encoder import Encoder, check_text
 from splade_es.engines.base import Engine
 from splade_es.errors import IndexMismatch, ModelError, QueryError
 from splade_es.features import feature_names
 from splade_es.indexing import check_same, index_meta
 from splade_es.quantize import Quantizer
+from splade_es.queries import check_text, load_query_encoder
 from splade_es.records import Clause, Hit, Query, Run, SparseRow
 from splade_es.rewrite import rewrite
 
@@ -36,7 +36,7 @@ class Searcher:
         self.top_k = top_k
         self.threshold = threshold
         try:
-            self.encoder = Encoder.load(model or self.meta.model, self.meta.max_length)
+            self.encoder = load_query_encoder(model or self.meta.model, self.meta.max_length)
         except ModelError as error:
             if model:
                 raise

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from splade_es.head import Pooling, splade_head, winning_positions
+from splade_es.head import splade_head, winning_positions
+from splade_es.layout import Pooling
 
 
 def dense_head(hidden: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, pooling: str) -> Tensor:

@@ -19,7 +19,9 @@ from transformers import (
 from models import TEXTS
 from splade_es.encoder import Encoder
 from splade_es.errors import ModelError
-from splade_es.model import SpladeModel, fingerprint
+from splade_es.layout import fingerprint
+from splade_es.model import SpladeModel
+from splade_es.retriever import Retriever
 
 TEXT_LIST = list(TEXTS.values())
 
@@ -36,6 +38,10 @@ def dense(name: str, texts: list[str], max_length: int) -> torch.Tensor:
     mask = inputs["attention_mask"].unsqueeze(-1)
     weights: torch.Tensor = (torch.log1p(torch.relu(logits)) * mask).amax(dim=1)
     return weights
+
+
+def save(model: SpladeModel, directory: Path) -> None:
+    Retriever(model, model).save(directory)
 
 
 def vectors(encoder: Encoder, texts: list[str]) -> torch.Tensor:
@@ -58,7 +64,7 @@ def test_what_is_saved_gives_the_same_vectors_everywhere(tiny_model: str, tmp_pa
     model = SpladeModel.load(tiny_model, max_length=8)
     with torch.no_grad():
         model.decoder.bias.add_(0.1)  # tell it from the one it came from
-    model.save(tmp_path / "saved")
+    save(model, tmp_path / "saved")
     saved = str(tmp_path / "saved")
     ours = vectors(Encoder.load(saved), TEXT_LIST)
     assert Encoder.load(saved).max_length == 8
@@ -71,7 +77,7 @@ def test_sum_pooling_is_saved_too(tiny_model: str, tmp_path: Path) -> None:
     sparse_encoder = pytest.importorskip("sentence_transformers").SparseEncoder
     model = SpladeModel.load(tiny_model)
     model.pooling = "sum"
-    model.save(tmp_path / "sum")
+    save(model, tmp_path / "sum")
     ours = vectors(Encoder.load(str(tmp_path / "sum")), TEXT_LIST)
     theirs = sparse_encoder(str(tmp_path / "sum"), device="cpu").encode(
         TEXT_LIST, convert_to_sparse_tensor=False
@@ -92,9 +98,9 @@ def test_a_model_saved_by_sentence_transformers_loads(tiny_model: str, tmp_path:
 def test_saving_over_a_model_replaces_it_and_leaves_nothing_else(
     tiny_model: str, make_masked_lm: Callable[..., str], tmp_path: Path
 ) -> None:
-    SpladeModel.load(tiny_model).save(tmp_path)
+    save(SpladeModel.load(tiny_model), tmp_path)
     before = fingerprint(str(tmp_path))
-    SpladeModel.load(make_masked_lm(seed=1)).save(tmp_path)
+    save(SpladeModel.load(make_masked_lm(seed=1)), tmp_path)
     assert fingerprint(str(tmp_path)) != before
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
     assert json.loads((tmp_path / "1_SpladePooling" / "config.json").read_text()) == {
@@ -103,9 +109,9 @@ def test_saving_over_a_model_replaces_it_and_leaves_nothing_else(
     }
 
 
-def message(name: str, **kwargs: int) -> str:
+def message(name: str, max_length: int | None = None) -> str:
     with pytest.raises(ModelError) as caught:
-        Encoder.load(name, **kwargs)
+        Encoder.load(name, max_length)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -151,14 +157,14 @@ def test_files_of_sentence_transformers_that_cannot_be_used(
     tmp_path: Path, tiny_model: str
 ) -> None:
     path = tmp_path / "model"
-    SpladeModel.load(tiny_model).save(path)
+    save(SpladeModel.load(tiny_model), path)
     pooling = path / "1_SpladePooling" / "config.json"
     pooling.write_text("{")
     assert message(str(path)).startswith(f"{pooling}: no JSON (")
-    (path / "modules.json").write_text('[{"type": "sentence_transformers.models.Router"}]')
+    (path / "modules.json").write_text('[{"path": "", "type": "sentence_transformers.Router"}]')
     assert message(str(path)) == (
-        f"{path}: this model encodes queries in a way of their own. "
-        "Use a model with one encoder for queries and documents."
+        f"{path}: router_config.json does not say how queries and documents are encoded. "
+        "Save or download the model again."
     )
 
 

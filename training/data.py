@@ -1,99 +1,261 @@
-"""Training lines: pairs, triples and distillation rows, as JSON Lines.
+"""Training examples: every row is checked before the first step, and kept on disk.
 
-    {"query": "...", "positive": "..."}
-    {"query": "...", "positive": "...", "negative": "..."}
-    {"query": "...", "positive": "...", "negatives": ["...", "..."], "scores": [9.1, 3.2, 0.4]}
-
-`scores` are a teacher's, of the positive and then of each negative. `positive_id`, where given,
-says which positives are the same document. Other keys are left alone.
+One pass reads the input, whatever its format, into a temporary SQLite database. Then examples come
+by position, in memory that does not grow with the input, gzip and standard input included.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+import json
+import sqlite3
+import weakref
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from tqdm import tqdm
 
 from splade_es.errors import TrainingError
-from splade_es.jsonl import parse_object, read_lines
+from splade_es.jsonl import JSON_NAMES
+from splade_es.training.formats import FORMATS, open_source
+from splade_es.training.formats.rows import Id, Row, Source
+
+__all__ = ["FORMATS", "Example", "Examples", "read_examples"]
+
+_T = TypeVar("_T")
+_Table = Literal["queries", "documents"]
 
 _FLOAT32_MAX = 3e38
+_CACHE_KIB = 64 * 1024
+_SCHEMA = """
+CREATE TABLE queries (id INTEGER PRIMARY KEY, key TEXT UNIQUE, text TEXT);
+CREATE TABLE documents (id INTEGER PRIMARY KEY, key TEXT UNIQUE, text TEXT);
+CREATE TABLE examples (id INTEGER PRIMARY KEY, place TEXT, packed TEXT);
+"""
 
 
 class Example(NamedTuple):
-    """One training line. documents: the positive, then the negatives; scores: a teacher's."""
+    """One training row. Scores are a teacher's, one for each text, in both lists or in none.
+
+    Keys say which documents are the same: ids where the format has them, else the texts.
+    `positive_keys` has all known positives of the query, those of `positives` first.
+    """
 
     query: str
-    documents: tuple[str, ...]
-    key: str  # equal keys are the same positive document
-    scores: tuple[float, ...] | None
+    positives: tuple[str, ...]  # at least one
+    negatives: tuple[str, ...]
+    positive_scores: tuple[float, ...] | None
+    negative_scores: tuple[float, ...] | None
+    positive_keys: tuple[str, ...]
+    negative_keys: tuple[str, ...]
+    place: str  # "train.jsonl:7"
 
 
-def read_examples(path: str, needs_scores: bool) -> list[Example]:
-    """All lines of a file (.gz too). Raises CorpusError or TrainingError with "path:line"."""
-    examples: list[Example] = []
-    for place, line in read_lines(path):
+def read_examples(
+    path: str,
+    *,
+    format: str | None = None,
+    corpus: str | None = None,
+    needs_scores: bool = False,
+) -> Examples:
+    """Read and check all rows of a path in one of FORMATS, which is found out if not given.
+
+    corpus: a BEIR folder with the texts that rows name by id. needs_scores: refuse a row without
+    negatives that a teacher scored. Raises CorpusError or TrainingError with "path:line".
+    """
+    return Examples(path, open_source(path, format, corpus), needs_scores)
+
+
+class Examples:
+    """The examples by position, from a file without a name: it goes with the last reference.
+
+    Close it, or use it in `with`, to free the disk sooner. It may be used in any one thread at a
+    time. The file is in the directory that TMPDIR named when the process started.
+    """
+
+    def __init__(self, path: str, source: Source, needs_scores: bool) -> None:
+        self.format = source.format
+        # the empty name is SQLite's for a database on disk that is its own, and deleted when closed
+        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._finalizer = weakref.finalize(self, self._db.close)
         try:
-            example = _example(place, parse_object(line))
-        except ValueError as error:
-            raise TrainingError(f"{place}: {error}") from error
-        if needs_scores and (example.scores is None or len(example.documents) < 2):
+            self._db.executescript(
+                f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA temp_store=FILE; "
+                f"PRAGMA cache_size=-{_CACHE_KIB}; {_SCHEMA}; BEGIN"
+            )
+            self._load("queries", source.queries)
+            self._load("documents", source.documents)
+            for row in _progress("rows", source.rows):
+                packed = json.dumps(self._check(row, needs_scores), ensure_ascii=False)
+                self._db.execute(
+                    "INSERT INTO examples (place, packed) VALUES (?, ?)", (row.place, packed)
+                )
+            self._db.execute("COMMIT")
+            [self._length] = self._db.execute("SELECT count(*) FROM examples").fetchone()
+            if not self._length:
+                raise TrainingError(
+                    f"{path}: no training rows", 'Write rows with "query" and "positive".'
+                )
+        except sqlite3.Error as exc:
+            self.close()
+            raise TrainingError(
+                f"{path}: cannot be kept in a temporary file ({exc})",
+                "Free some space, or let TMPDIR name a directory that has more.",
+            ) from exc
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._finalizer()
+
+    def __enter__(self) -> Examples:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return int(self._length)
+
+    def __getitem__(self, position: int) -> Example:
+        """Raises IndexError outside of 0 .. len - 1."""
+        if not 0 <= position < self._length:
+            raise IndexError(position)
+        place, packed = self._db.execute(
+            "SELECT place, packed FROM examples WHERE id = ?", (position + 1,)
+        ).fetchone()
+        (query, positives, negatives, positive_scores, negative_scores, known, rejected) = (
+            json.loads(packed)
+        )
+        [[query_text], _] = self._fetch("queries", [query])
+        positive_texts, positive_keys = self._fetch("documents", positives)
+        negative_texts, negative_keys = self._fetch("documents", negatives)
+        return Example(
+            query_text,
+            tuple(positive_texts),
+            tuple(negative_texts),
+            None if positive_scores is None else tuple(positive_scores),
+            None if negative_scores is None else tuple(negative_scores),
+            tuple(known or positive_keys),
+            tuple(rejected or negative_keys),
+            place,
+        )
+
+    def _load(self, table: _Table, items: Iterable[tuple[str, str]]) -> None:
+        # of an id that comes twice the last text wins, as it does in an index
+        self._db.executemany(
+            f"INSERT OR REPLACE INTO {table} (key, text) VALUES (?, ?)", _progress(table, items)
+        )
+
+    def _fetch(self, table: _Table, stored: list[Any]) -> tuple[Sequence[str], Sequence[str]]:
+        """Texts and keys of what `_check` stored: texts as they are, or numbers of texts."""
+        if not stored or isinstance(stored[0], str):
+            return stored, stored
+        rows = self._db.execute(
+            f"SELECT t.text, t.key FROM json_each(?) AS wanted "
+            f"CROSS JOIN {table} AS t ON t.id = wanted.value ORDER BY wanted.key",
+            (json.dumps(stored),),
+        ).fetchall()
+        return [text for text, _ in rows], [key for _, key in rows]
+
+    def _check(self, row: Row, needs_scores: bool) -> list[Any]:
+        """What is stored of a row. Raises TrainingError for one that cannot be trained on."""
+        place = row.place
+        [(query, _)] = self._find(place, "queries", "the query", [row.query])
+        if not row.positives:
+            raise TrainingError(f"{place}: no positive", "Give each row at least one.")
+        positives = self._find(place, "documents", "positive", row.positives)
+        negatives = self._find(place, "documents", "negative", row.negatives)
+        positive_scores, negative_scores = _check_scores(row)
+        known = row.positive_keys or [*map(str, row.positives)]
+        rejected = row.negative_keys or [*map(str, row.negatives)]
+        if len(known) < len(positives) or len(rejected) != len(negatives):
+            raise TrainingError(
+                f"{place}: {_count(len(known), 'id')} for {_count(len(positives), 'positive')} and "
+                f"{len(rejected)} for {_count(len(negatives), 'negative')}",
+                "Give each text its id.",
+            )
+        keys, texts = set(known), {text for _, text in positives}
+        kept = [
+            number
+            for number, (key, (_, text)) in enumerate(zip(rejected, negatives, strict=True))
+            if key not in keys and text not in texts
+        ]
+        if len(kept) < len(negatives) and not row.mined:
+            first = min(set(range(len(negatives))) - set(kept))
+            id = row.negatives[first]
+            name = f"document {id}" if isinstance(id, Id) else f"negative {first + 1}"
+            raise TrainingError(
+                f"{place}: {name} is a positive of the same query", "Take it out of one of them."
+            )
+        if needs_scores and (negative_scores is None or not kept):
             raise TrainingError(
                 f'{place}: no negatives with "scores", which this loss needs',
                 "Add a teacher's scores, or train with --loss infonce.",
             )
-        if examples and len(example.documents) != len(examples[0].documents):
+        return [
+            query,
+            [stored for stored, _ in positives],
+            [negatives[i][0] for i in kept],
+            positive_scores,
+            negative_scores and [negative_scores[i] for i in kept],
+            row.positive_keys,
+            row.negative_keys and [row.negative_keys[i] for i in kept],
+        ]
+
+    def _find(
+        self, place: str, table: _Table, name: str, values: Sequence[Any]
+    ) -> list[tuple[int | str, str]]:
+        """What to store for each text or Id, and its text."""
+        found: list[tuple[Any, Any]] = [(value, value) for value in values]
+        if by_id := any(isinstance(value, Id) for value in values):
+            name = "query" if table == "queries" else "document"
+            found = self._db.execute(
+                f"SELECT t.id, t.text FROM json_each(?) AS wanted "
+                f"LEFT JOIN {table} AS t ON t.key = wanted.value ORDER BY wanted.key",
+                (json.dumps(values),),
+            ).fetchall()
+        for number, (stored, text) in enumerate(found):
+            if isinstance(text, str) and text.strip():
+                continue
+            which = name if name == "the query" else f"{name} {number + 1}"
+            which = f"{name} {values[number]}" if by_id else which
+            if by_id and stored is None:
+                raise TrainingError(
+                    f"{place}: {which} is in no corpus",
+                    "Check the id, or give the folder with the texts (--corpus).",
+                )
+            what = "empty"
+            if not isinstance(text, str):
+                what = f"{JSON_NAMES.get(type(text), type(text).__name__)}, not a text"
+            raise TrainingError(f"{place}: {which} is {what}", "Mend or remove the row.")
+        return found
+
+
+def _check_scores(row: Row) -> tuple[list[float] | None, list[float] | None]:
+    if row.positive_scores is None and row.negative_scores is None:
+        return None, None
+    positive, negative = row.positive_scores or [], row.negative_scores or []
+    if (len(positive), len(negative)) != (len(row.positives), len(row.negatives)):
+        raise TrainingError(
+            f"{row.place}: {_count(len(positive) + len(negative), 'score')} for "
+            f"{_count(len(row.positives), 'positive')} and "
+            f"{_count(len(row.negatives), 'negative')}",
+            "Give one for each, the positives' first.",
+        )
+    for score in [*positive, *negative]:
+        if type(score) not in (int, float) or not abs(score) <= _FLOAT32_MAX:
             raise TrainingError(
-                f"{place}: {len(example.documents) - 1} negatives, but the lines before it have "
-                f"{len(examples[0].documents) - 1}",
-                "Give every line the same number.",
+                f"{row.place}: the score {json.dumps(score, default=str)} is no finite number",
+                "Mend or remove the row.",
             )
-        examples.append(example)
-    if not examples:
-        raise TrainingError(f"{path}: no training lines", 'Write lines with "query", "positive".')
-    return examples
+    return [float(score) for score in positive], [float(score) for score in negative]
 
 
-def _example(place: str, row: dict[str, Any]) -> Example:
-    negatives = row.get("negatives", [row["negative"]] if "negative" in row else []) or []
-    listed = isinstance(negatives, list)
-    texts = [row.get("query"), row.get("positive"), *(negatives if listed else [])]
-    if not (listed and all(isinstance(text, str) and text.strip() for text in texts)):
-        raise TrainingError(
-            f'{place}: "query", "positive" and each of "negatives" must be a text that is not '
-            "empty",
-            'Mend or remove the line; "negatives" is a list.',
-        )
-    scores = row.get("scores")
-    if scores is not None and not (
-        isinstance(scores, list)
-        and len(scores) == len(texts) - 1
-        and all(type(s) in (int, float) and abs(s) <= _FLOAT32_MAX for s in scores)
-    ):
-        raise TrainingError(
-            f'{place}: "scores" must be {len(texts) - 1} finite numbers, the positive\'s first',
-            "Mend or remove the line.",
-        )
-    return Example(
-        query=texts[0],
-        documents=tuple(texts[1:]),
-        key=str(row.get("positive_id", texts[1])),
-        scores=tuple(map(float, scores)) if scores is not None else None,
-    )
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def batches(examples: list[Example], size: int, seed: int, start: int) -> Iterator[list[Example]]:
-    """Endless batches, every epoch in an order of its own; `start` skips that many batches.
-
-    A function of its arguments alone: a resumed run sees what the interrupted one would have seen.
-    """
-    size = min(size, len(examples))
-    per_epoch = len(examples) // size
-    batch = start
-    while True:
-        epoch, position = divmod(batch, per_epoch)
-        if position == 0 or batch == start:
-            order = list(range(len(examples)))
-            random.Random(f"{seed} {epoch}").shuffle(order)
-        yield [examples[i] for i in order[position * size : (position + 1) * size]]
-        batch += 1
+def _progress(what: str, items: Iterable[_T]) -> Iterable[_T]:
+    """A bar on a terminal, once reading takes longer than a moment."""
+    return tqdm(items, desc=f"Reading {what}", unit=f" {what}", disable=None, delay=1)

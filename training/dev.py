@@ -13,11 +13,13 @@ from splade_es.corpus import read_documents
 from splade_es.encoder import Encoder
 from splade_es.errors import CorpusError
 from splade_es.evaluate import evaluate, parse_measures
-from splade_es.model import SpladeModel
 from splade_es.records import Document, Run
+from splade_es.retriever import Retriever
 
 #: The best checkpoint is the one that is best by the first.
 MEASURES = "nDCG@10 RR@10"
+# Queries encoded at once.
+_QUERIES = 64
 
 
 class DevSet:
@@ -51,14 +53,12 @@ class DevSet:
         if not self.documents:
             raise CorpusError(f"{directory}: no documents in its corpus", "Check the file.")
 
-    def measure(self, model: SpladeModel) -> dict[str, float]:
+    def measure(self, model: Retriever) -> dict[str, float]:
         """Measure -> mean over the queries. Leaves the model in the mode it was in."""
-        training = model.training
-        encoder = Encoder(model, model.decoder.weight.device)
+        training = model.documents.training
         try:
-            queries = np.zeros((len(encoder.vocabulary), len(self.queries)), np.float32)  # [V, Q]
-            for column, row in enumerate(encoder.encode(query.text for query in self.queries)):
-                queries[row.ids, column] = row.weights
+            queries = self._queries(model)  # [V, Q]
+            encoder = Encoder(model.documents, model.documents.decoder.weight.device)
             scores: NDArray[np.float32] = np.stack(
                 [
                     row.weights @ queries[row.ids]
@@ -66,16 +66,39 @@ class DevSet:
                 ]
             )  # [D, Q]
         finally:
-            model.train(training)
+            model.documents.train(training)
         best = torch.from_numpy(scores).topk(min(10, len(scores)), dim=0)  # [10, Q]
         run: Run = {
             query.id: {
                 self.documents[i].id: score
+                # worst first: of two documents with one id the better one counts
                 for i, score in zip(
-                    best.indices[:, q].tolist(), best.values[:, q].tolist(), strict=True
+                    best.indices[:, q].tolist()[::-1], best.values[:, q].tolist()[::-1], strict=True
                 )
                 if score > 0
             }
             for q, query in enumerate(self.queries)
         }
         return dict(evaluate(run, self.qrels, self.measures).means)
+
+    @torch.no_grad()
+    def _queries(self, model: Retriever) -> NDArray[np.float32]:
+        """The vectors of the queries as columns, float32 [V, Q]."""
+        training = model.queries.training
+        model.queries.eval()
+        tokenizer, device = model.documents.tokenizer, model.documents.decoder.weight.device
+        parts = []
+        try:
+            for start in range(0, len(self.queries), _QUERIES):
+                texts = [query.text for query in self.queries[start : start + _QUERIES]]
+                inputs = tokenizer(
+                    texts,
+                    truncation=True,
+                    max_length=model.documents.max_length,
+                    padding=True,
+                    return_tensors="pt",
+                )
+                parts.append(model.queries(**inputs.to(device)).T.float().cpu().numpy())  # [V, b]
+        finally:
+            model.queries.train(training)
+        return np.concatenate(parts, axis=1)

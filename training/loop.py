@@ -2,44 +2,54 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
+import math
 import os
-import tempfile
+import signal
+import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from splade_es.encoder import fast_dtype, pick_device
-from splade_es.errors import TrainingError
-from splade_es.model import SpladeModel
-from splade_es.training.calibrate import calibrate
-from splade_es.training.config import TrainConfig
-from splade_es.training.data import batches, read_examples
+from splade_es.encoder import Encoder, pick_device
+from splade_es.errors import Interrupted, TrainingError
+from splade_es.retriever import Retriever
+from splade_es.training.alarms import alarms
+from splade_es.training.batches import batches
+from splade_es.training.checkpoint import (
+    CHECKPOINT,
+    check_output,
+    no_number,
+    read_checkpoint,
+    save_model,
+    write_checkpoint,
+)
+from splade_es.training.config import DISTILLING, TrainConfig
+from splade_es.training.data import read_examples
 from splade_es.training.dev import MEASURES, DevSet
-from splade_es.training.losses import infonce, kl, margin_mse
-from splade_es.training.regularizers import flops, l1, ramp
-
-CHECKPOINT = "checkpoint.pt"
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from splade_es.training.distributed import open_world
+from splade_es.training.start import corpus_texts, start
+from splade_es.training.step import Outcome, Stepper
 
 
 class Progress(NamedTuple):
     """One log line. Means over the steps since the last one; terms are active ones of a text."""
 
     step: int
+    steps: int  # of the whole run
     loss: float
     ranking_loss: float
     query_terms: float
-    document_terms: float
+    doc_terms: float
+    query_lambda: float
+    doc_lambda: float
     lr: float
     steps_per_second: float
+    alarms: list[str]
     dev: dict[str, float]  # empty but at a checkpoint of a run with a dev set
     best: bool  # this step's model is the one in the output directory
 
@@ -50,210 +60,196 @@ def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None
     With a dev set the output holds the model of the best checkpoint, else the last. Every
     `save_every` steps all there is to the run goes to `checkpoint.pt` beside the model; with
     `resume` it goes on from there and ends where it would have ended, bit for bit on one device.
+    At the first SIGINT or SIGTERM the step is finished, a checkpoint written and Interrupted
+    raised. Started by torchrun, the processes share each batch; the first one saves and yields.
     Raises TrainingError (also for a loss that is no number), ModelError and CorpusError.
     """
-    output = Path(config.output)
-    state = _read_checkpoint(output, config) if resume else None
-    _check_output(output, resume)
     device = pick_device()
-    examples = read_examples(config.data, needs_scores=config.loss != "infonce")
-    if config.loss == "infonce" and len(examples) < 2:
-        raise TrainingError(
-            f"{config.data}: one line only, and infonce compares texts", "Add training lines."
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    output = Path(config.output)
+    state = read_checkpoint(output, config) if resume else None
+    with ExitStack() as stack:
+        world = stack.enter_context(open_world(device))
+        leads = world.rank == 0
+        if leads:
+            check_output(output, resume)
+        examples = stack.enter_context(
+            read_examples(
+                config.data,
+                format=config.format,
+                corpus=config.corpus,
+                needs_scores=not DISTILLING.isdisjoint(config.losses),
+            )
         )
-    dev = DevSet(config.dev, config.dev_split, config.dev_documents) if config.dev else None
+        if "infonce" in config.losses and len(examples) < 2:
+            raise TrainingError(
+                f"{config.data}: one line only, and infonce compares texts", "Add training lines."
+            )
+        dev = None
+        if config.dev and leads:
+            dev = DevSet(config.dev, config.dev_split, config.dev_documents)
+        writer = _tensorboard(config.tensorboard, state) if config.tensorboard and leads else None
 
-    torch.manual_seed(config.seed)
-    model = SpladeModel.load(config.model, max(config.query_length, config.document_length))
-    model.max_length = config.document_length
-    model.silence_special_tokens()
-    calibrate(model, [e.documents[0] for e in examples[:64]])
-    model.to(device).train()
+        torch.manual_seed(config.seed)
+        model = start(config, examples)
+        steps = config.steps or 1000
+        if config.epochs is not None:
+            size = min(config.batch_size, len(examples)) * config.accumulate
+            steps = math.ceil(config.epochs * len(examples) / size)
+        stepper = Stepper(config, model, world, device, steps)
+        vocabulary = model.documents.vocabulary
+        first, best, seconds, unimproved = 0, float("-inf"), 0.0, 0
+        history: list[dict[str, Any]] = []
+        if state:
+            stepper.restore(state["stepper"])
+            first, best, seconds = state["step"], state["best"], state["seconds"]
+            history, unimproved = state["history"], state["unimproved"]
+            if state["better"] and leads:  # a kill may have come between checkpoint and model
+                save_model(output, config, model, history)
 
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in model.parameters() if p.dim() > 1]},
-        {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
-    dtype = fast_dtype(device) if config.precision == "auto" else _DTYPES[config.precision]
-    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    first, best = 0, float("-inf")
-    if state:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        scaler.load_state_dict(state["scaler"])
-        first, best = state["step"], state["best"]
-        if state["better"]:  # a kill may have come between this checkpoint and its model
-            _save_model(output, config, model, first, state["measures"])
-        torch.set_rng_state(state["random"])
-        if device.type == "cuda" and state["random_cuda"] is not None:
-            torch.cuda.set_rng_state(state["random_cuda"])
+        stream = batches(
+            examples,
+            config.batch_size,
+            config.seed,
+            first * config.accumulate,
+            config.negatives,
+            config.false_negative_margin,
+        )
+        stop = stack.enter_context(_signals())
+        window: list[Outcome] = []
+        started = time.perf_counter()
+        for step in range(first + 1, steps + 1):
+            if stepper.objective.wants_frequencies and (step - 1) % config.df_every == 0:
+                texts = corpus_texts(config, examples, config.df_documents)
+                stepper.objective.set_frequencies(_frequencies(model, texts, device))
+            try:
+                window.append(stepper.step(step, stream))
+            except ArithmeticError as error:
+                raise no_number(str(error), output) from error
+            asked = bool(world.agree(stop.is_set()))
+            saving = asked or step % config.save_every == 0 or step == steps
+            if not (saving or step % config.log_every == 0 or step == first + 1):
+                continue
 
-    def encode(texts: list[str], length: int) -> Tensor:
-        inputs = model.tokenizer(
-            texts, truncation=True, max_length=length, padding=True, return_tensors="pt"
-        ).to(device)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            weights: Tensor = model(**inputs)  # [len(texts), V]
-        return weights
-
-    stream = batches(examples, config.batch_size, config.seed, start=first * config.accumulate)
-    sums = torch.zeros(4, device=device)  # loss, ranking loss, query terms, document terms
-    since, started = first, time.perf_counter()
-    for step in range(first + 1, config.steps + 1):
-        rise = step / max(1.0, config.warmup * config.steps)
-        fall = (config.steps - step + 1) / max(1.0, (1 - config.warmup) * config.steps)
-        lr = config.lr * min(rise, fall, 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        strength = ramp(step, config.ramp)
-
-        optimizer.zero_grad(set_to_none=True)
-        for _ in range(config.accumulate):
-            batch = next(stream)
-            queries = encode([e.query for e in batch], config.query_length)  # [B, V]
-            texts = [text for e in batch for text in e.documents]
-            rows = encode(texts, config.document_length)  # [B * (1 + n), V]
-            documents = rows.view(len(batch), -1, rows.shape[1])  # [B, 1 + n, V]
-            if config.loss == "infonce":
-                ranking = infonce(queries, documents, [e.key for e in batch], config.temperature)
-            else:
-                teacher = torch.tensor([e.scores for e in batch], device=device)  # [B, 1 + n]
-                if config.loss == "margin_mse":
-                    ranking = margin_mse(queries, documents, teacher)
-                else:
-                    ranking = kl(queries, documents, teacher, config.temperature)
-            query_penalty = (flops if config.query_regularizer == "flops" else l1)(queries)
-            sparsity = config.document_flops * flops(rows) + config.query_flops * query_penalty
-            loss = ranking + strength * sparsity
-            if not torch.isfinite(loss):
-                raise _no_number(f"the loss is {loss.item()} at step {step}", output)
-            scaler.scale(loss / config.accumulate).backward()
-            with torch.no_grad():
-                terms = [(r > 0).sum(dim=1).float().mean() for r in (queries, rows)]
-                sums += torch.stack([loss, ranking, *terms]) / config.accumulate
-        scaler.unscale_(optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        if not (scaler.is_enabled() or torch.isfinite(norm)):  # a scaler skips such a step itself
-            raise _no_number(f"the gradient is {norm.item()} at step {step}", output)
-        scaler.step(optimizer)
-        scaler.update()
-
-        saving = step % config.save_every == 0 or step == config.steps
-        if saving and not all(p.isfinite().all() for p in model.parameters()):
-            raise _no_number(f"a weight is no finite number at step {step}", output)
-        if saving or step % config.log_every == 0 or step == first + 1:
-            total, rank, query_terms, document_terms = (sums / (step - since)).tolist()
-            rate = (step - since) / (time.perf_counter() - started)
-            measures = dev.measure(model) if dev and saving else {}
-            now = measures.get(MEASURES.split()[0], float(step))  # no dev set: the last is best
-            better = saving and now > best
-            best = max(best, now) if saving else best
-            if saving:
+            if saving and not all(p.isfinite().all() for p in model.parameters()):
+                raise no_number(f"a weight is no finite number at step {step}", output)
+            loss, ranking, query_terms, doc_terms = (
+                torch.stack([outcome.sums for outcome in window]).mean(dim=0).tolist()
+            )
+            elapsed = time.perf_counter() - started
+            seconds += elapsed
+            measures = dev.measure(model) if dev and saving and not asked else {}
+            figure = measures.get(MEASURES.split()[0], float(step))  # no dev set: the last is best
+            better = bool(saving and (measures or not config.dev) and figure > best)
+            if measures or better:
+                unimproved = 0 if better else unimproved + 1
+                best = max(best, figure)
+                history.append(
+                    {"step": step, "seconds": seconds, "query_terms": query_terms,
+                     "doc_terms": doc_terms, "dev": measures}
+                )  # fmt: skip
+            if saving and leads:
                 # the model after it, so that resuming finds or mends whatever a kill left
-                _write_checkpoint(
+                write_checkpoint(
                     output,
+                    config,
                     {
-                        "config": dataclasses.asdict(config),
                         "step": step,
                         "best": best,
                         "better": better,
-                        "measures": measures,
-                        "model": model.state_dict(),
-                        "optimizer": optimizer.state_dict(),
-                        "scaler": scaler.state_dict(),
+                        "seconds": seconds,
+                        "history": history,
+                        "unimproved": unimproved,
+                        "stepper": stepper.state(),
                     },
                 )
-            if better:
-                _save_model(output, config, model, step, measures)
-            yield Progress(
-                step, total, rank, query_terms, document_terms, lr, rate, measures, better
+                if better:
+                    save_model(output, config, model, history)
+            progress = Progress(
+                step=step,
+                steps=steps,
+                loss=loss,
+                ranking_loss=ranking,
+                query_terms=query_terms,
+                doc_terms=doc_terms,
+                query_lambda=stepper.objective.weight("query", step),
+                doc_lambda=stepper.objective.weight("doc", step),
+                lr=stepper.lr,
+                steps_per_second=len(window) / elapsed,
+                alarms=alarms(query_terms, doc_terms, window, vocabulary),
+                dev=measures,
+                best=better,
             )
-            sums.zero_()
-            since, started = step, time.perf_counter()
-    (output / CHECKPOINT).unlink()
+            if writer:
+                _write_scalars(writer, progress)
+            if leads:
+                yield progress
+            if asked:
+                raise Interrupted(
+                    f"Stopped at step {step} of {steps}; the run is saved in {output}",
+                    "Go on with the same command and --resume.",
+                )
+            if world.agree(config.patience is not None and unimproved >= config.patience):
+                break
+            window.clear()
+            started = time.perf_counter()
+        if leads:
+            (output / CHECKPOINT).unlink()
 
 
-def _check_output(output: Path, resume: bool) -> None:
-    """Make the directory, and raise now what a save would raise after an hour of work."""
+@torch.no_grad()
+def _frequencies(model: Retriever, texts: list[str], device: torch.device) -> Tensor:
+    """Share of the texts in which each token is active, [V]. The model goes on in its own mode."""
+    training = model.documents.training
+    counts = torch.zeros(len(model.documents.decoder.weight), device=device)
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
-            pass
-        names = os.listdir(output)
-    except OSError as error:
-        raise TrainingError(
-            f"{output}: cannot be written ({error.strerror})", "Choose another --output."
-        ) from error
-    if names and not resume:
-        raise TrainingError(
-            f"{output}: the output directory is not empty",
-            "Go on with the interrupted run in it with --resume, or choose another --output."
-            if CHECKPOINT in names
-            else "Choose another --output.",
-        )
-
-
-def _save_model(
-    output: Path, config: TrainConfig, model: SpladeModel, step: int, measures: dict[str, float]
-) -> None:
-    report = {**dataclasses.asdict(config), "best_step": step, "dev_measures": measures}
-    with _saving(output):
-        model.save(output)
-        (output / "training.json").write_text(json.dumps(report, indent=2) + "\n")
-
-
-def _write_checkpoint(output: Path, state: dict[str, Any]) -> None:
-    """All that resuming needs, written beside its place and renamed."""
-    state["random"] = torch.get_rng_state()
-    state["random_cuda"] = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
-    part = output / f".{CHECKPOINT}"
-    try:
-        with _saving(output), part.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(part, output / CHECKPOINT)
+        for row in Encoder(model.documents, device).encode(texts):
+            counts[torch.from_numpy(row.ids).to(device, torch.long)] += 1
     finally:
-        part.unlink(missing_ok=True)
+        model.documents.train(training)
+    return counts / max(1, len(texts))
 
 
 @contextmanager
-def _saving(output: Path) -> Iterator[None]:
-    """Turns what torch, safetensors and the file system raise on a full disk into TrainingError."""
+def _signals() -> Iterator[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets; the second one does what it always did."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def note(number: int, frame: object) -> None:
+        stop.set()
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in numbers:
+        if before[number] is not signal.SIG_IGN:  # as in a background job of a script
+            signal.signal(number, note)
     try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise TrainingError(
-            f"{output}: cannot be written ({error})", "Free some space, and go on with --resume."
-        ) from error
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _read_checkpoint(output: Path, config: TrainConfig) -> dict[str, Any]:
-    path = output / CHECKPOINT
-    if not path.is_file():
-        raise TrainingError(f"{output}: no interrupted run here", "Leave out --resume.")
+def _tensorboard(directory: str, state: dict[str, Any] | None) -> Any:
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zipfile's, pickle's and torch's own
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
         raise TrainingError(
-            f"{path}: the checkpoint is damaged", "Start anew in another --output."
+            "TensorBoard is not installed", "pip install 'splade-es[tensorboard]'"
         ) from error
-    now = dataclasses.asdict(config)
-    if changed := [name for name, value in state["config"].items() if now[name] != value]:
-        raise TrainingError(
-            f"{path}: the interrupted run had other settings ({', '.join(changed)})",
-            "Give the same ones, or start anew in another --output.",
-        )
-    return state
+    # what was written past the checkpoint that a run goes on from will be written again
+    return SummaryWriter(directory, purge_step=state["step"] + 1 if state else None)
 
 
-def _no_number(what: str, output: Path) -> TrainingError:
-    """The error that stops a run whose numbers went bad; what was saved before is untouched."""
-    kept = "there is no checkpoint yet"
-    if (output / CHECKPOINT).is_file():
-        step = torch.load(output / CHECKPOINT, weights_only=True, mmap=True)["step"]
-        kept = f"the checkpoint of step {step} is in {output}"
-    return TrainingError(
-        f"{what}, so training stopped; {kept}", "Lower --lr, or train with --precision fp32."
-    )
+def _write_scalars(writer: Any, progress: Progress) -> None:
+    for name, value in (progress._asdict() | progress.dev).items():
+        if isinstance(value, int | float) and name not in ("step", "steps", "best"):
+            group = "dev" if name in progress.dev else "train"
+            writer.add_scalar(f"{group}/{name}", value, progress.step)
+    writer.flush()

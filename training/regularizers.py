@@ -1,12 +1,15 @@
-"""What keeps the vectors sparse."""
+"""What keeps the vectors sparse. rows: [N, V] >= 0, one row for each text of the whole batch."""
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 
 
 def flops(rows: Tensor) -> Tensor:
-    """FLOPS (2004.05665): sum over the vocabulary of the squared mean weight. rows: [N, V] >= 0.
+    """FLOPS (2004.05665): sum over the vocabulary of the squared mean weight.
 
     It falls most on tokens that stand in many texts, the ones a search pays for.
     """
@@ -14,13 +17,54 @@ def flops(rows: Tensor) -> Tensor:
 
 
 def l1(rows: Tensor) -> Tensor:
-    """Mean over the texts of the sum of weights. rows: [N, V] >= 0."""
+    """Mean over the texts of the sum of weights."""
     return rows.sum(dim=1).mean()
 
 
-def ramp(step: int, steps: int) -> float:
-    """Quadratic growth from 0 to 1 (2109.10086): (step / steps)^2, and 1 from `steps` on.
+def df_flops(rows: Tensor, importance: Tensor) -> Tensor:
+    """DF-FLOPS (2505.15070): FLOPS, each token weighted by how common it is in the corpus.
+
+    importance: [V], see `df_importance`.
+    """
+    return (importance * rows.mean(dim=0).square()).sum()
+
+
+def df_importance(share: Tensor, alpha: float, beta: float) -> Tensor:
+    """[V]: 1 / (1 + (x^(log_alpha 2) - 1)^beta), x the share of documents a token stands in, [V].
+
+    It is 1/2 where x is alpha, 0 for tokens of no document, 1 for those of every document.
+    """
+    power = math.log(2) / math.log(alpha)  # below 0: the rarer, the larger
+    rarity = share.double().clamp(1e-12, 1).pow(power) - 1
+    return (1 / (1 + rarity.clamp(min=0).pow(beta))).to(share.dtype)
+
+
+def above(rows: Tensor, threshold: int) -> Tensor:
+    """The rows, without those of at most `threshold` active terms: sparse enough already.
+
+    Rows are set to 0 and still count in a mean over the texts (2504.14839).
+    """
+    if threshold == 0:
+        return rows
+    return rows * ((rows > 0).sum(dim=1, keepdim=True) > threshold)
+
+
+def anti_zero(queries: Tensor, documents: Tensor) -> Tensor:
+    """1 / (sum of queries)^2 + 1 / (sum of documents)^2: what keeps a batch from falling silent."""
+    sums = torch.stack([queries.sum(), documents.sum()])
+    return (1 / sums.square().clamp(min=1e-6)).sum()
+
+
+def noise(rows: Tensor, tokens: Tensor) -> Tensor:
+    """Mean over the texts of the weight on tokens that should have none. tokens: int64 [n]."""
+    return rows[:, tokens].sum(dim=1).mean()
+
+
+def ramp(step: int, steps: int, delay: int = 0) -> float:
+    """Quadratic growth from 0 to 1 (2109.10086): ((step - delay) / steps)^2, then 1.
 
     step: optimizer steps done, not batches, so that accumulation does not change the schedule.
     """
-    return 1.0 if step >= steps else (step / steps) ** 2
+    if step <= delay and delay:
+        return 0.0
+    return 1.0 if step - delay >= steps else ((step - delay) / steps) ** 2

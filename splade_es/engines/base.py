@@ -12,7 +12,16 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from splade_es.errors import EngineError, QueryError
-from splade_es.records import Action, Clause, Hit, IndexMeta, IndexStats, ItemResult, ScoredId
+from splade_es.records import (
+    Action,
+    Clause,
+    Document,
+    Hit,
+    IndexMeta,
+    IndexStats,
+    ItemResult,
+    ScoredId,
+)
 
 #: The field that holds the SPLADE features; its companions are `splade_id`, `splade_top`, ...
 FIELD = "splade"
@@ -110,6 +119,10 @@ class Engine(Protocol):
 
     def match(self, index: str, texts: Sequence[str], k: int) -> list[list[ScoredId]]:
         """BM25 over title and text of the same documents: the baseline."""
+
+    def documents(self, index: str, ids: Sequence[str]) -> list[Document]:
+        """Title and text of these documents, in the order of their ids, without other fields;
+        an id that is not there, or not visible yet, is left out."""
 
     def explain(self, index: str, clauses: Sequence[Clause], id: str) -> dict[str, float]:
         """What each feature adds to the score of one document. {} if it does not match.

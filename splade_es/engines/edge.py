@@ -179,21 +179,30 @@ class EdgeIndex:
 
     def match(self, texts: Sequence[str], k: int) -> list[list[ScoredId]]:
         if self._bm25 is None:
-            self._bm25 = Bm25(self._documents())
+            self._bm25 = Bm25(self._all_documents())
         return self._bm25.search(texts, k)
 
-    def _documents(self) -> Iterator[Document]:
+    def documents(self, ids: Sequence[str]) -> list[Document]:
+        points: list[edge.PointId] = [point for id in ids if (point := _point(id))]
+        records = self._shard.retrieve(points, True, False)
+        found = {document.id: document for document in map(_document, records)}
+        return [found[id] for id in ids if id in found]
+
+    def _all_documents(self) -> Iterator[Document]:
         offset = None
         while True:
             request = edge.ScrollRequest(offset, _PAGE, with_payload=True, with_vector=False)
             records, offset = self._shard.scroll(request)
-            for record in records:
-                payload = record.payload or {}
-                source = json.loads(payload["source"])
-                title, text = (str(source.get(key) or "") for key in ("title", "text"))
-                yield Document(payload["id"], text, title)
+            yield from map(_document, records)
             if offset is None:
                 return
+
+
+def _document(record: edge.Record) -> Document:
+    payload = record.payload or {}
+    source = json.loads(payload["source"])
+    title, text = (str(source.get(key) or "") for key in ("title", "text"))
+    return Document(payload["id"], text, title)
 
 
 def _point(id: str) -> uuid.UUID | None:

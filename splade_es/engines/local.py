@@ -16,7 +16,16 @@ from splade_es.engines.answers import index_missing
 from splade_es.engines.base import FieldType, check_field_type, check_index_name, check_search
 from splade_es.engines.edge import META_FILE, EdgeIndex
 from splade_es.errors import EngineError, IndexMismatch, QueryError, SpladeEsError, Unavailable
-from splade_es.records import Action, Clause, Hit, IndexMeta, IndexStats, ItemResult, ScoredId
+from splade_es.records import (
+    Action,
+    Clause,
+    Document,
+    Hit,
+    IndexMeta,
+    IndexStats,
+    ItemResult,
+    ScoredId,
+)
 
 # What is under such a name is no index; check_index_name lets none begin with a dot.
 _NEW, _DELETED = ".new-", ".deleted-"
@@ -142,6 +151,10 @@ class LocalEngine:
         check_search([], k)
         with self._index(index) as opened:
             return opened.match(texts, k)
+
+    def documents(self, index: str, ids: Sequence[str]) -> list[Document]:
+        with self._index(index) as opened:
+            return opened.documents(ids)
 
     def explain(self, index: str, clauses: Sequence[Clause], id: str) -> dict[str, float]:
         check_search([clauses], 1)

@@ -18,11 +18,22 @@ from splade_es.engines.answers import bulk_results, index_missing, scored_ids, u
 from splade_es.engines.base import FIELD, FieldType, check_index_name, check_search
 from splade_es.errors import IndexMismatch, QueryError
 from splade_es.mappings import index_body
-from splade_es.records import Action, Clause, Hit, IndexMeta, IndexStats, ItemResult, ScoredId
+from splade_es.records import (
+    Action,
+    Clause,
+    Document,
+    Hit,
+    IndexMeta,
+    IndexStats,
+    ItemResult,
+    ScoredId,
+)
 from splade_es.rewrite import rank_feature_query, sparse_vector_query
 
 #: Searches of one `_msearch` request: enough to hide the round trip, few enough for the memory.
 SEARCHES_PER_REQUEST = 64
+#: Documents of one request: some MB of text.
+DOCUMENTS_PER_REQUEST = 500
 #: The id comes from doc values: reading `_id` or `_source` costs ten times as much at k = 1,000.
 IDS_ONLY = {"stored_fields": "_none_", "docvalue_fields": ["splade_id"], "track_total_hits": False}
 
@@ -161,6 +172,24 @@ class ServerEngine(ABC):
                 lines.append({"size": k, "query": query, **IDS_ONLY})
             results += scored_ids(self._request("POST", index, "/_msearch", *lines), self._server)
         return results
+
+    def documents(self, index: str, ids: Sequence[str]) -> list[Document]:
+        self._field_type(index)
+        found: dict[str, Document] = {}
+        remaining = iter(ids)
+        while batch := list(islice(remaining, DOCUMENTS_PER_REQUEST)):
+            body = {
+                "size": len(batch),
+                "query": {"ids": {"values": batch}},
+                "track_total_hits": False,
+                "_source": ["title", "text"],
+            }
+            action = "/_search?allow_partial_search_results=false"
+            for hit in self._request("POST", index, action, body)["hits"]["hits"]:
+                source = hit.get("_source", {})
+                title, text = (str(source.get(key) or "") for key in ("title", "text"))
+                found[hit["_id"]] = Document(hit["_id"], text, title)
+        return [found[id] for id in ids if id in found]
 
     def explain(self, index: str, clauses: Sequence[Clause], id: str) -> dict[str, float]:
         check_search([clauses], 1)

@@ -13,7 +13,7 @@ from any_engine import META, SERVERS
 from splade_es.engines import connect
 from splade_es.engines.base import MAX_CLAUSES, MAX_K, Engine
 from splade_es.errors import EngineError, IndexMissing, QueryError
-from splade_es.records import Action, Clause, Features, ItemResult
+from splade_es.records import Action, Clause, Document, Features, ItemResult
 
 
 def source(features: Features, text: str = "", **further: Any) -> dict[str, Any]:
@@ -60,6 +60,7 @@ def test_a_deleted_index_is_gone_and_its_name_free(engine: Engine, index: str) -
         lambda e, i: e.search(i, [], 10),
         lambda e, i: e.search_many(i, [[Clause("heart", 1.0)]], 10),
         lambda e, i: e.match(i, ["heart"], 10),
+        lambda e, i: e.documents(i, ["a"]),
         lambda e, i: e.explain(i, [Clause("heart", 1.0)], "a"),
         lambda e, i: e.stats(i),
         lambda e, i: e.delete(i),
@@ -349,6 +350,21 @@ def test_match_scores_are_bm25(engine: Engine, index: str) -> None:
     scores = {hit.id: hit.score for hit in found}
     ratio = scores["0"] / expected["0"]  # Lucene leaves out the constant factor k1 + 1
     assert scores == pytest.approx({id: ratio * s for id, s in expected.items()}, rel=1e-4)
+
+
+def test_documents_come_by_id_with_title_and_text(engine: Engine, index: str) -> None:
+    fields = {"title": "Pump", "year": 1999, "splade_view": "heart:3"}
+    actions = [Action("a", source({"heart": 3}, "The heart.", **fields))]
+    actions += [Action(f"{n:04}", source({"heart": 1}, f"text {n}")) for n in range(1100)]
+    engine.bulk(index, actions)
+    engine.refresh(index)
+    assert engine.documents(index, ["0007", "none", "a"]) == [
+        Document("0007", "text 7"),
+        Document("a", "The heart.", "Pump"),
+    ]
+    many = [f"{n:04}" for n in reversed(range(1100))]  # of several requests
+    assert [document.id for document in engine.documents(index, many)] == many
+    assert engine.documents(index, []) == []
 
 
 def test_stats_say_what_is_there(engine: Engine, index: str) -> None:

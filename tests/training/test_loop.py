@@ -1,6 +1,7 @@
 """The loop: it learns, resumes exactly, stops on bad numbers and leaves no half model."""
 
 import json
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +13,21 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from models import TEXTS, WORDS
+from splade_es import layout
 from splade_es.encoder import Encoder
-from splade_es.errors import TrainingError
+from splade_es.errors import Interrupted, TrainingError
+from splade_es.layout import fingerprint
 from splade_es.model import SpladeModel
+from splade_es.queries import load_query_encoder
+from splade_es.retriever import Retriever
+from splade_es.training.alarms import alarms
 from splade_es.training.calibrate import calibrate
-from splade_es.training.config import Loss, QueryRegularizer, TrainConfig, read_config
+from splade_es.training.checkpoint import CHECKPOINT
+from splade_es.training.config import Regularizer, TrainConfig, read_config
 from splade_es.training.dev import DevSet
-from splade_es.training.loop import CHECKPOINT, train
-from splade_es.training.losses import infonce
+from splade_es.training.loop import train
+from splade_es.training.losses import LOSSES
+from splade_es.training.step import Outcome
 
 CONTENT = [word for word in WORDS if word.isalpha()]
 
@@ -42,7 +50,7 @@ def config(tmp_path: Path, tiny_model: str) -> TrainConfig:
         steps=8,
         batch_size=5,
         lr=5e-3,
-        document_length=16,
+        doc_length=16,
         query_length=16,
         log_every=1,
         save_every=4,
@@ -55,21 +63,21 @@ def weights(directory: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("loss", ["infonce", "margin_mse", "kl"])
-def test_the_loss_falls(config: TrainConfig, loss: Loss) -> None:
-    config = replace(config, loss=loss, steps=60, save_every=60, document_flops=0, query_flops=0)
+def test_the_loss_falls(config: TrainConfig, loss: str) -> None:
+    config = replace(config, loss=loss, steps=60, save_every=60, doc_lambda=0, query_lambda=0)
     log = list(train(config))
     assert log[-1].ranking_loss < 0.7 * log[0].ranking_loss
     assert Encoder.load(config.output).max_length == 16
     assert not Path(config.output, CHECKPOINT).exists()
     report = json.loads(Path(config.output, "training.json").read_text())
-    assert report["loss"] == loss and report["best_step"] == 60
+    assert report["loss"] == loss and report["history"][-1]["step"] == 60
 
 
 @pytest.mark.parametrize("regularizer", ["flops", "l1"])
-def test_regularizers_make_it_sparse(config: TrainConfig, regularizer: QueryRegularizer) -> None:
-    config = replace(config, steps=60, save_every=60, document_flops=1.0, query_flops=1.0)
+def test_regularizers_make_it_sparse(config: TrainConfig, regularizer: Regularizer) -> None:
+    config = replace(config, steps=60, save_every=60, doc_lambda=1.0, query_lambda=1.0)
     log = list(train(replace(config, query_regularizer=regularizer)))
-    assert log[-1].document_terms < 0.6 * log[0].document_terms
+    assert log[-1].doc_terms < 0.6 * log[0].doc_terms
     assert log[-1].query_terms < 0.6 * log[0].query_terms
 
 
@@ -86,6 +94,145 @@ def test_a_resumed_run_ends_bit_for_bit_as_one_that_was_not_stopped(
     whole, resumed = weights(config.output), weights(stopped.output)
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kind": "separate"},
+        {"kind": "separate", "freeze_documents": True},
+        {"kind": "doc"},
+        {"kind": "idf"},
+        {"kind": "idf", "learn_idf": True, "idf_lr": 0.05},
+        {"kind": "lexical"},
+        {"pooling": "sum"},
+        {"activation": "log1p_relu"},
+        {"doc_regularizer": "df_flops", "df_every": 4},
+        {"negatives": 1, "loss": "kl=1,margin_mse=0.05,infonce=0.1"},
+        {"doc_terms": 20.0, "query_terms": 10.0},
+    ],
+    ids=str,
+)
+def test_every_kind_trains_resumes_and_is_found_again(
+    config: TrainConfig, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    config = replace(config, **{"steps": 30, "save_every": 10, **settings})
+    log = list(train(config))
+    assert log[-1].ranking_loss < log[0].ranking_loss
+    stopped = replace(config, output=str(tmp_path / "stopped"))
+    run = train(stopped)
+    while next(run).step < 15:
+        pass
+    run.close()
+    list(train(stopped, resume=True))
+    paths = sorted(p.relative_to(config.output) for p in Path(config.output).rglob("*.safetensors"))
+    assert len(paths) == (2 if settings.get("kind") in ("separate", "doc", "idf", "lexical") else 1)
+    for path in paths:
+        whole, resumed = load_file(config.output / path), load_file(stopped.output / path)
+        assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    for encoder in (Encoder.load(config.output), load_query_encoder(config.output)):
+        (row,) = encoder.encode([" ".join(CONTENT[:14])])
+        assert len(row.ids)
+
+
+def test_frozen_documents_fit_the_index_that_was_made_before(config: TrainConfig) -> None:
+    list(train(config))
+    second = replace(
+        config, model=config.output, output=f"{config.output}2", kind="separate",
+        freeze_documents=True,
+    )  # fmt: skip
+    list(train(second))
+    assert fingerprint(second.output) == fingerprint(config.output)
+    assert not torch.equal(
+        *(
+            load_file(Path(second.output, place, "model.safetensors"))["cls.predictions.bias"]
+            for place in ("", layout.QUERY_ENCODER)
+        )
+    )
+
+
+def test_an_idf_of_ones_own(config: TrainConfig, tmp_path: Path) -> None:
+    table = tmp_path / "idf.json"
+    table.write_text(json.dumps({CONTENT[0]: 2.5, "unheard-of": 1.0}))
+    config = replace(config, kind="idf", idf=str(table))
+    list(train(config))
+    (row,) = load_query_encoder(config.output).encode([f"{CONTENT[0]} {CONTENT[1]}"])
+    assert row.weights.tolist() == [2.5]
+    for text, said in (
+        ("[]", "no weights of tokens in it"),
+        ('{"unheard-of": 1}', "no token of the model. Use an IDF made for the tokens of "),
+    ):
+        table.write_text(text)
+        with pytest.raises(TrainingError, match=said):
+            next(train(replace(config, output=f"{config.output}2")))
+
+
+def test_a_signal_saves_and_says_how_to_go_on(config: TrainConfig, tmp_path: Path) -> None:
+    list(train(config))
+    stopped = replace(config, output=str(tmp_path / "stopped"))
+    run = train(stopped)
+    while next(run).step < 2:  # before the first checkpoint of step 4
+        pass
+    signal.raise_signal(signal.SIGTERM)
+    assert next(run).step == 3
+    with pytest.raises(Interrupted) as caught:
+        next(run)
+    assert str(caught.value) == (
+        f"Stopped at step 3 of 8; the run is saved in {stopped.output}. "
+        "Go on with the same command and --resume."
+    )
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    list(train(stopped, resume=True))
+    whole, resumed = weights(config.output), weights(stopped.output)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_epochs_and_early_stopping(
+    config: TrainConfig, beir_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = list(train(replace(config, epochs=1.5, steps=None)))  # ten examples, five a batch
+    assert log[-1].step == log[-1].steps == 3
+    figures = iter([0.5, 0.9, 0.7, 0.8, 0.95])
+    monkeypatch.setattr(DevSet, "measure", lambda *_: {"nDCG@10": next(figures)})
+    config = replace(
+        config, output=f"{config.output}2", dev=str(beir_folder), steps=20, save_every=2, patience=2
+    )
+    log = list(train(config))
+    assert log[-1].step == 8 and not Path(config.output, CHECKPOINT).exists()
+    report = json.loads(Path(config.output, "training.json").read_text())
+    assert [entry["dev"]["nDCG@10"] for entry in report["history"]] == [0.5, 0.9]
+    assert "| nDCG@10 | 0.9000 |" in Path(config.output, "README.md").read_text()
+
+
+def test_scalars_for_tensorboard(config: TrainConfig, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    list(train(replace(config, tensorboard=str(tmp_path / "board"))))
+    events = accumulator.EventAccumulator(str(tmp_path / "board"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == list(range(1, 9))
+    assert {"train/doc_lambda", "train/query_terms", "train/lr"} <= set(events.Tags()["scalars"])
+
+
+def test_alarms_name_the_cure(config: TrainConfig, make_masked_lm: Callable[..., str]) -> None:
+    dense = next(train(replace(config, model=make_masked_lm(bias=5.0))))
+    assert dense.alarms == [
+        "queries are dense (50 of 55 terms active): raise --query-lambda without --ramp, or set "
+        "--query-terms",
+        "documents are dense (50 of 55 terms active): raise --doc-lambda without --ramp, or set "
+        "--doc-terms",
+    ]
+    silent = next(
+        train(replace(config, model=make_masked_lm(bias=-50.0), output=f"{config.output}2"))
+    )
+    assert [alarm.partition(":")[0] for alarm in silent.alarms] == [
+        "queries have almost no active terms (0.0)",
+        "documents have almost no active terms (0.0)",
+    ]
+    outcome = Outcome(torch.zeros(4), torch.tensor([0.0, 64.0, 3.0, 64.0]), 64)
+    assert alarms(1.0, 2.0, [outcome], ["a", "b", "c", "d"]) == [
+        "2 terms are active in every document ('b', 'd'): each query with one of them reads the "
+        "whole index; raise --doc-lambda, or use --doc-regularizer df_flops"
+    ]
 
 
 def test_accumulation_takes_the_mean_of_its_batches(config: TrainConfig, tmp_path: Path) -> None:
@@ -118,7 +265,7 @@ def test_a_kill_between_checkpoint_and_model_is_mended(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(SpladeModel, "save", killed)
+        patch.setattr(Retriever, "save", killed)
         list(train(config))
     assert Path(config.output, CHECKPOINT).is_file()
     assert not Path(config.output, "model.safetensors").exists()
@@ -152,12 +299,14 @@ def test_numbers_that_go_bad_stop_the_run_and_keep_the_checkpoint(
 ) -> None:
     calls = 0
 
+    infonce = LOSSES["infonce"]
+
     def poisoned(*args: Any) -> torch.Tensor:
         nonlocal calls
         calls += 1
         return infonce(*args) * (float("nan") if calls == 6 else 1.0)
 
-    monkeypatch.setattr("splade_es.training.loop.infonce", poisoned)
+    monkeypatch.setitem(LOSSES, "infonce", poisoned)
     with pytest.raises(TrainingError) as caught:
         list(train(config))
     assert str(caught.value) == (
@@ -181,8 +330,8 @@ def test_the_best_checkpoint_is_kept(
     figures = iter([0.5, 0.9, 0.7])
     kept: list[dict[str, torch.Tensor]] = []
 
-    def measure(self: DevSet, model: SpladeModel) -> dict[str, float]:
-        kept.append({k: v.clone() for k, v in model.state_dict().items()})
+    def measure(self: DevSet, model: Retriever) -> dict[str, float]:
+        kept.append({k: v.clone() for k, v in model.documents.state_dict().items()})
         return {"nDCG@10": next(figures), "RR@10": 0.0}
 
     monkeypatch.setattr(DevSet, "measure", measure)
@@ -240,7 +389,12 @@ def test_a_head_nobody_trained_is_calibrated(
         ({"steps": 0}, "steps must be at least 1, not 0"),
         ({"lr": float("nan")}, "lr must be above 0, not nan"),
         ({"warmup": 1.0}, "warmup must be at least 0 and below 1, not 1.0"),
-        ({"loss": "mse"}, "loss must be one of infonce, margin_mse, kl, not mse"),
+        (
+            {"loss": "kl=1,mse=2"},
+            "loss must be a sum like kl=1,margin_mse=0.05 of infonce, margin_mse, kl, not "
+            "kl=1,mse=2",
+        ),
+        ({"kind": "dense"}, "kind must be one of splade, separate, doc, idf, lexical, not dense"),
         ({"batch_size": 1}, "batch_size must be at least 2: infonce compares texts, not 1"),
     ],
 )
@@ -256,6 +410,8 @@ def test_settings_from_yaml(tmp_path: Path) -> None:
     assert read_config(str(path)) == {"lr": 1e-4, "steps": 20, "loss": "kl", "dev": None}
     for text, said in (
         ("learning_rate: 1", "there is no setting 'learning_rate'. There are: data, model, output"),
+        ("doc_term: 1", "there is no setting 'doc_term'. Did you mean doc_terms?"),
+        ("learn_idf: 1", "learn_idf must be true or false, not 1"),
         ("steps: 1.5", "steps must be a number (int), not 1.5"),
         ("steps: .inf", "steps must be a number (int), not inf"),
         ("steps: many", "steps must be a number (int), not 'many'"),
@@ -267,5 +423,5 @@ def test_settings_from_yaml(tmp_path: Path) -> None:
         with pytest.raises(TrainingError) as caught:
             read_config(str(path))
         assert str(caught.value).startswith(f"{path}: {said}")
-    with pytest.raises(TrainingError, match="No such file"):
+    with pytest.raises(TrainingError, match=r"No such file or directory. Give a YAML file, or a"):
         read_config(str(tmp_path / "none.yaml"))

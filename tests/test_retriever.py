@@ -1,0 +1,206 @@
+"""Every kind of model: saved, loaded, searched, and held against sentence-transformers."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models import TEXTS, tiny_tokenizer
+from splade_es import layout
+from splade_es.encoder import Encoder
+from splade_es.errors import ModelError
+from splade_es.expand import expand
+from splade_es.indexing import index_meta
+from splade_es.model import SpladeModel
+from splade_es.quantize import Quantizer
+from splade_es.queries import TableEncoder, TextEncoder, load_query_encoder
+from splade_es.retriever import QueryTable, Retriever
+
+QUERIES = ["heart attack", "Is vitamin milk for the bone?", "the the heart"]
+DOCUMENTS = list(TEXTS.values())
+KINDS = ["splade", "separate", "doc", "idf", "lexical"]
+
+
+def make(kind: str, make_masked_lm: Callable[..., str]) -> Retriever:
+    documents = SpladeModel.load(make_masked_lm())
+    queries: SpladeModel | QueryTable = documents
+    size = len(documents.decoder.weight)
+    if kind == "separate":
+        queries = SpladeModel.load(make_masked_lm(seed=1), max_length=8)
+    elif kind == "doc":
+        queries = QueryTable(torch.ones(size), documents.silent)
+    elif kind == "idf":
+        queries = QueryTable(torch.linspace(3, -0.5, size), documents.silent, learn=True)
+    documents.lexical = kind == "lexical"
+    return Retriever(documents, queries)
+
+
+def dense(encoder: TextEncoder, texts: list[str]) -> torch.Tensor:
+    rows = torch.zeros(len(texts), len(encoder.vocabulary))
+    for i, row in enumerate(encoder.encode(texts)):
+        rows[i, row.ids] = torch.from_numpy(row.weights)
+    return rows
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_sides_are_those_of_sentence_transformers(
+    kind: str, make_masked_lm: Callable[..., str], tmp_path: Path
+) -> None:
+    sparse_encoder = pytest.importorskip("sentence_transformers").SparseEncoder
+    make(kind, make_masked_lm).save(tmp_path / "saved")
+    saved = str(tmp_path / "saved")
+    theirs = sparse_encoder(saved, device="cpu")
+    torch.testing.assert_close(
+        dense(load_query_encoder(saved), QUERIES),
+        theirs.encode_query(QUERIES, convert_to_sparse_tensor=False).cpu().float(),
+        atol=1e-4, rtol=1e-4,
+    )  # fmt: skip
+    torch.testing.assert_close(
+        dense(Encoder.load(saved), DOCUMENTS),
+        theirs.encode_document(DOCUMENTS, convert_to_sparse_tensor=False).cpu().float(),
+        atol=1e-4, rtol=1e-4,
+    )  # fmt: skip
+    # and what it saves of that, in folders of its own choice, loads here
+    theirs.save_pretrained(str(tmp_path / "theirs"))
+    again = str(tmp_path / "theirs")
+    assert torch.equal(dense(Encoder.load(again), DOCUMENTS), dense(Encoder.load(saved), DOCUMENTS))
+    assert torch.equal(
+        dense(load_query_encoder(again), QUERIES), dense(load_query_encoder(saved), QUERIES)
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_in_training_are_rows_of_the_saved_model(
+    kind: str, make_masked_lm: Callable[..., str], tmp_path: Path
+) -> None:
+    retriever = make(kind, make_masked_lm).eval()
+    retriever.save(tmp_path)
+    tokenizer = retriever.documents.tokenizer
+    length = 8 if kind == "separate" else 64
+    with torch.no_grad():
+        inputs = tokenizer(
+            QUERIES, truncation=True, max_length=length, padding=True, return_tensors="pt"
+        )
+        rows = retriever.queries(**inputs)
+    saved = dense(load_query_encoder(str(tmp_path)), QUERIES)
+    torch.testing.assert_close(rows[:, : saved.shape[1]], saved, atol=1e-4, rtol=1e-4)
+
+
+def test_a_document_query_is_its_own_tokens_once_each(
+    make_masked_lm: Callable[..., str], tmp_path: Path
+) -> None:
+    make("doc", make_masked_lm).save(tmp_path)
+    encoder = load_query_encoder(str(tmp_path))
+    assert isinstance(encoder, TableEncoder)
+    (row,) = encoder.encode(["the the heart [CLS]"])
+    assert [encoder.vocabulary[id] for id in row.ids] == ["heart", "the"]
+    assert row.weights.tolist() == [1.0, 1.0]
+    tokens = expand(encoder, "the the Heart", None)
+    assert [(t.token, t.word) for t in tokens] == [("heart", "Heart"), ("the", "the")]
+
+
+def test_a_lexical_model_adds_no_token(make_masked_lm: Callable[..., str], tmp_path: Path) -> None:
+    make("lexical", make_masked_lm).save(tmp_path)
+    encoder = Encoder.load(str(tmp_path))
+    for text, row in zip(DOCUMENTS, encoder.encode(DOCUMENTS), strict=True):
+        own = set(tiny_tokenizer()(text)["input_ids"])
+        assert len(row.ids) > 0 and set(row.ids.tolist()) <= own
+
+
+@pytest.mark.parametrize("pooling", ["max", "sum"])
+def test_the_double_logarithm(
+    pooling: layout.Pooling, make_masked_lm: Callable[..., str], tmp_path: Path
+) -> None:
+    sparse_encoder = pytest.importorskip("sentence_transformers").SparseEncoder
+    model = SpladeModel.load(make_masked_lm())
+    model.activation, model.pooling = "log1p_relu", pooling
+    Retriever(model, model).save(tmp_path)
+    ours = dense(Encoder.load(str(tmp_path)), DOCUMENTS)
+    theirs = sparse_encoder(str(tmp_path), device="cpu").encode(
+        DOCUMENTS, convert_to_sparse_tensor=False
+    )
+    torch.testing.assert_close(ours, theirs.cpu(), atol=1e-4, rtol=1e-4)
+    assert index_meta(Encoder.load(str(tmp_path)), Quantizer()).pooling == f"{pooling} log1p_relu"
+
+
+def test_a_new_query_side_searches_the_old_index(
+    make_masked_lm: Callable[..., str], tmp_path: Path
+) -> None:
+    """Vectors of documents are what an index was made of, and they are the same."""
+    retriever = make("idf", make_masked_lm)
+    retriever.save(tmp_path / "a")
+    assert isinstance(retriever.queries, QueryTable)
+    with torch.no_grad():
+        retriever.queries.weight.mul_(2.0)
+    retriever.save(tmp_path / "b")
+    metas = [
+        index_meta(load_query_encoder(str(tmp_path / name)), Quantizer()) for name in ("a", "b")
+    ]
+    assert metas[0].fingerprint == metas[1].fingerprint
+    assert (
+        metas[0].fingerprint
+        == index_meta(Encoder.load(str(tmp_path / "a")), Quantizer()).fingerprint
+    )
+
+
+def test_a_search_with_a_table_imports_no_torch(
+    make_masked_lm: Callable[..., str], tmp_path: Path, corpus_file: Path
+) -> None:
+    make("idf", make_masked_lm).save(tmp_path / "model")
+    engine = tmp_path / "engine"
+    command = [str(Path(sys.executable).with_name("splade-es"))]
+    environment = {"SPLADE_ES_HOME": str(engine), "PATH": ""}
+    subprocess.run(
+        [*command, "index", str(corpus_file), "--model", str(tmp_path / "model"), "--index", "i"],
+        env=environment, cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+    script = (
+        "import sys; from splade_es.cli.main import main\n"
+        "try: main()\n"
+        "finally: print('torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "search", "heart attack", "--index", "i"],
+        env=environment, cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].startswith("  1. ")
+    assert done.stdout.splitlines()[-1] == "False False"
+
+
+def message(path: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        load_query_encoder(str(path))
+    return str(caught.value)
+
+
+def test_files_that_do_not_fit(make_masked_lm: Callable[..., str], tmp_path: Path) -> None:
+    make("idf", make_masked_lm).save(tmp_path)
+    table = tmp_path / layout.QUERY_TABLE
+    weights = (table / "model.safetensors").read_bytes()
+    (table / "model.safetensors").write_bytes(weights[:-8])
+    assert message(tmp_path).startswith(f"{table}/model.safetensors: no table of query weights (")
+    (table / "tokenizer.json").write_text("{}")
+    assert message(tmp_path).startswith(f"{table}: no tokenizer.json that can be read (")
+    (tmp_path / layout.ROUTER).write_text(json.dumps({"types": {}, "structure": {}}))
+    assert message(tmp_path) == (
+        f"{tmp_path}: router_config.json does not say how queries and documents are encoded. "
+        "Save or download the model again."
+    )
+    (tmp_path / layout.MODULES).write_text('[{"path": "", "type": "x.Dense"}]')
+    assert message(tmp_path).startswith(
+        f"{tmp_path}: a model made of Dense is none of SPLADE's kinds."
+    )
+
+
+def test_an_empty_query_has_an_empty_row(
+    make_masked_lm: Callable[..., str], tmp_path: Path
+) -> None:
+    make("idf", make_masked_lm).save(tmp_path)
+    (row,) = load_query_encoder(str(tmp_path)).encode([""])
+    assert row.ids.dtype == np.int32 and len(row.ids) == len(row.weights) == 0

@@ -1,0 +1,145 @@
+"""Scores from a pickle, {query: {document: score}}, without unpickling it.
+
+A pickle is a program, and running one that somebody else wrote means trusting them. This reads the
+instructions instead (`pickletools`, of the standard library) and follows the few that build dicts,
+strings and numbers; any other is refused. So nothing is executed, and the memory needed is that
+of about a thousand queries, and of the strings (ids that are whole numbers need none).
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import pickletools
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import IO, Any
+
+from splade_es.errors import CorpusError, TrainingError
+
+#: BINFLOAT, BININT, BININT1 and BININT2: the bytes that follow, and how they become a number.
+_FAST = {
+    b"G": (8, struct.Struct(">d").unpack),
+    b"J": (4, struct.Struct("<i").unpack),
+    b"K": (1, struct.Struct("<B").unpack),
+    b"M": (2, struct.Struct("<H").unpack),
+}
+_OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
+_NUMBERS = {"INT", "LONG", "LONG1", "LONG4", "FLOAT"}
+_STRINGS = {"BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE"}
+_PUTS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
+_GETS = {"GET", "BINGET", "LONG_BINGET"}
+_MARK = object()
+#: What a cut or altered file makes of gzip, of pickletools, and of the stack below.
+_DAMAGE = (
+    EOFError,
+    ValueError,
+    IndexError,
+    struct.error,
+    OverflowError,
+    MemoryError,
+    gzip.BadGzipFile,
+    zlib.error,
+)
+
+
+def read_scores(path: str) -> Iterator[tuple[str, dict[str, float]]]:
+    """Stream (query id, {document id: score}) of a pickle, plain or gzip; ids become strings.
+
+    Raises TrainingError for a pickle that holds anything else, CorpusError for a damaged one.
+    """
+    try:
+        with ExitStack() as stack:
+            file: IO[bytes] = stack.enter_context(open(path, "rb"))
+            if file.read(2) == b"\x1f\x8b":
+                file.seek(0)
+                unzipped = stack.enter_context(gzip.GzipFile(fileobj=file))
+                file = io.BufferedReader(unzipped)  # pickletools reads by the byte
+            else:
+                file.seek(0)
+            for query, scores in _outer_items(path, file):
+                if type(query) not in (str, int) or not _is_scores(scores):
+                    raise _refused(path, "holds something else")
+                yield str(query), {str(document): score for document, score in scores.items()}
+    except _DAMAGE as exc:
+        raise CorpusError(
+            f"{path}: the pickle is damaged or cut short ({exc})", "Copy or download it again."
+        ) from exc
+    except OSError as exc:
+        raise CorpusError(
+            f"{path}: cannot be read ({exc.strerror or exc})", "Check the file."
+        ) from exc
+
+
+def _outer_items(path: str, file: IO[bytes]) -> Iterator[tuple[Any, Any]]:
+    """The items of the outermost dict, as soon as the instruction comes that would store them."""
+    stack: list[Any] = []
+    memo: dict[int, str] = {}
+    memoized = 0
+    outer: dict[Any, Any] | None = None
+    while True:
+        if not (code := file.read(1)):
+            raise EOFError("it ends before its end")
+        if code in _FAST:  # nearly all of a file are these
+            size, unpack = _FAST[code]
+            stack.extend(unpack(file.read(size)))
+            continue
+        opcode = _OPCODES.get(code.decode("latin-1"))
+        if opcode is None:
+            raise ValueError(f"no instruction {code!r}")
+        argument = opcode.arg.reader(file) if opcode.arg else None
+        name = opcode.name
+        if name in _NUMBERS or name in _STRINGS:
+            stack.append(argument)
+        elif name == "MARK":
+            stack.append(_MARK)
+        elif name in ("EMPTY_DICT", "DICT"):
+            if name == "DICT" and stack.pop() is not _MARK:  # protocol 0 fills it afterwards
+                raise _refused(path, "was not written by Python")
+            stack.append({})
+            if outer is None:
+                outer = stack[-1]
+        elif name in _PUTS:
+            # a dict is kept nowhere, or all of them would stay in memory
+            if isinstance(stack[-1], str):
+                memo[memoized if argument is None else argument] = stack[-1]
+            memoized += 1
+        elif name in _GETS:
+            if argument not in memo:
+                raise _refused(path, "holds the same dict twice")
+            stack.append(memo[argument])
+        elif name in ("SETITEM", "SETITEMS"):
+            values = [stack.pop(), stack.pop()] if name == "SETITEM" else []
+            while name == "SETITEMS" and (value := stack.pop()) is not _MARK:
+                values.append(value)
+            if len(values) % 2:
+                raise ValueError("a key without a value")
+            pairs = [(values[i + 1], values[i]) for i in range(len(values) - 2, -1, -2)]
+            if stack[-1] is outer:
+                yield from pairs
+            elif isinstance(stack[-1], dict) and all(type(k) in (str, int) for k, _ in pairs):
+                stack[-1].update(pairs)
+            else:
+                raise _refused(path, "holds something else")
+        elif name == "STOP":
+            if len(stack) != 1 or stack[0] is not outer:
+                raise _refused(path, "holds something else")
+            return
+        elif name not in ("PROTO", "FRAME"):
+            raise _refused(path, f"has the instruction {name}")
+
+
+def _is_scores(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        type(score) in (int, float) and math.isfinite(score) for score in value.values()
+    )
+
+
+def _refused(path: str, why: str) -> TrainingError:
+    return TrainingError(
+        f"{path}: the pickle {why}, and nothing but dicts of strings and finite numbers is read",
+        "Write it as {query: {document: float(score)}}; numpy's numbers must become float.",
+    )

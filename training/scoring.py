@@ -1,0 +1,108 @@
+"""Scores of teachers for training lines: what --loss margin_mse and kl learn from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from splade_es.errors import TrainingError
+from splade_es.training.lines import is_text, read_rows, whole_file
+from splade_es.training.teachers import load_teacher
+
+#: What the mean of several teachers is multiplied by, as in OpenSearch's sample of tuning: it makes
+#: of 0 to 1 a range like that of a SPLADE model's own scores.
+SCALE = 30.0
+# Pairs that are scored at once: sorted by length, they make many batches with little padding.
+_WINDOW_PAIRS = 1024
+
+
+@dataclass(slots=True)
+class Scored:
+    """Counts of one run. total: lines of the input; lines: scored so far; pairs: scores in them;
+    bare: lines without negatives."""
+
+    total: int = 0
+    lines: int = 0
+    pairs: int = 0
+    bare: int = 0
+
+
+class _Line(NamedTuple):
+    """pairs: the query with the positive, then with each negative."""
+
+    place: str
+    row: dict[str, Any]
+    pairs: list[tuple[str, str]]
+
+
+def score(
+    path: str, teachers: Sequence[str], output: str, scale: float = SCALE
+) -> Iterator[Scored]:
+    """Write the lines of a file to `output` with "scores", the positive's first; yields counts.
+
+    The scores of one teacher are written as they are. Those of several are not alike, so each
+    teacher's are brought to 0..1 within a line, and their mean is multiplied by `scale`. Other keys
+    of a line stay. Raises TrainingError, before a teacher is loaded, for a line that cannot be
+    scored; CorpusError; and ModelError for a teacher.
+    """
+    if path == "-":
+        raise TrainingError("stdin cannot be read twice", "Give a file.")
+    with whole_file(output, path) as file:
+        scored = Scored(total=sum(1 for _ in _read(path)))
+        if not scored.total:
+            raise TrainingError(f"{path}: no lines", 'Write lines with "query" and "positive".')
+        models = [load_teacher(name) for name in teachers]
+        for window in _windows(_read(path)):
+            pairs = [pair for line in window for pair in line.pairs]
+            table = np.array([model.score(pairs) for model in models])  # [teachers, pairs]
+            for line in window:
+                own, table = np.split(table, [len(line.pairs)], axis=1)
+                for model, numbers in zip(models, own, strict=True):
+                    if not np.isfinite(numbers).all():
+                        raise TrainingError(
+                            f"{line.place}: the teacher {model.name} gives a score that is no "
+                            "finite number",
+                            "Choose another teacher, or remove the line.",
+                        )
+                values = own[0] if len(models) == 1 else scale * _normalised(own).mean(axis=0)
+                row = {**line.row, "scores": [round(value, 6) for value in values.tolist()]}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                scored.bare += len(line.pairs) == 1
+            scored.lines += len(window)
+            scored.pairs += len(pairs)
+            yield scored
+
+
+def _normalised(table: Any) -> Any:
+    """Each row of [teachers, texts] from 0 to 1; a teacher to whom all are equal says 0 of each."""
+    low, high = table.min(axis=1, keepdims=True), table.max(axis=1, keepdims=True)
+    return (table - low) / np.where(high > low, high - low, 1.0)
+
+
+def _read(path: str) -> Iterator[_Line]:
+    for place, row in read_rows(path):
+        negatives = row.get("negatives", [row["negative"]] if "negative" in row else []) or []
+        if not (isinstance(negatives, list) and all(map(is_text, negatives))):
+            raise TrainingError(
+                f'{place}: "negatives" must be a list of texts that are not empty',
+                "Mend or remove the line.",
+            )
+        texts = [row["positive"], *negatives]
+        yield _Line(place, row, [(row["query"], text) for text in texts])
+
+
+def _windows(lines: Iterator[_Line]) -> Iterator[list[_Line]]:
+    window: list[_Line] = []
+    size = 0
+    for line in lines:
+        window.append(line)
+        size += len(line.pairs)
+        if size >= _WINDOW_PAIRS:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window

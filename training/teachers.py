@@ -1,0 +1,123 @@
+"""Teachers: models that say how well a document answers a query."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import transformers
+
+from splade_es.encoder import Encoder, pick_device
+from splade_es.errors import ModelError
+from splade_es.model import quiet_transformers
+from splade_es.queries import load_query_encoder
+
+_BATCH = {"cpu": 32, "cuda": 128, "mps": 32}
+
+
+class Teacher(Protocol):
+    """name: directory or hub name, for messages."""
+
+    name: str
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """One number for each (query, document), in order: the higher the better."""
+
+
+def load_teacher(name: str) -> Teacher:
+    """A cross-encoder or a SPLADE model, whichever the config says. Raises ModelError."""
+    hint = "Name a cross-encoder or a SPLADE model: a directory, or one of the Hugging Face hub."
+    try:
+        with quiet_transformers():
+            config = transformers.AutoConfig.from_pretrained(name)
+    except Exception as error:  # transformers raises whatever its parsers raise
+        why = (
+            "no model config in this directory that can be read"
+            if os.path.isdir(name)
+            else "no such directory, and the Hugging Face hub gave no such model"
+        )
+        raise ModelError(f"{name}: {why}", hint) from error
+    architecture = (config.architectures or ["a model without a head"])[0]
+    if architecture.endswith("ForMaskedLM"):
+        return SpladeTeacher(name)
+    if architecture.endswith("ForSequenceClassification"):
+        return CrossEncoderTeacher(name)
+    raise ModelError(f"{name}: {architecture} is no teacher", hint)
+
+
+class CrossEncoderTeacher:
+    """A model that reads query and document together; its score is the raw logit."""
+
+    def __init__(self, name: str) -> None:
+        try:
+            from sentence_transformers import CrossEncoder
+        except ImportError as error:
+            raise ModelError(
+                f"{name}: a cross-encoder needs the package sentence-transformers",
+                "Run: pip install 'splade-es[teacher]'",
+            ) from error
+        self.name = name
+        self._device = pick_device()
+        try:
+            with quiet_transformers():
+                # float32 whatever the checkpoint is kept in; autocast decides what is rounded
+                self._model: Any = CrossEncoder(
+                    name, device=str(self._device), model_kwargs={"dtype": torch.float32}
+                )
+        except Exception as error:
+            first = str(error).partition("\n")[0][:200]
+            raise ModelError(
+                f"{name}: cannot load this cross-encoder ({first})",
+                "Save or download it again.",
+            ) from error
+        if self._model.num_labels != 1:
+            raise ModelError(
+                f"{name}: a classifier of {self._model.num_labels} classes, and a teacher has one "
+                "score",
+                "Name a cross-encoder that was trained to rank.",
+            )
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        # float16 and not bfloat16: that has 8 bits, and the differences of two scores are learned
+        scores = self._predict(pairs, half=self._device.type == "cuda")
+        # what overflows in float16 does not in float32
+        if over := np.flatnonzero(~np.isfinite(scores)).tolist():
+            scores[over] = self._predict([pairs[i] for i in over], half=False)
+        return [float(score) for score in scores]
+
+    def _predict(self, pairs: Sequence[tuple[str, str]], half: bool) -> Any:
+        """float32 [len(pairs)]. It sorts by length, so that a batch has little padding."""
+        with torch.autocast(self._device.type, torch.float16, enabled=half):
+            return self._model.predict(
+                list(pairs),
+                batch_size=_BATCH[self._device.type],
+                activation_fn=torch.nn.Identity(),
+                show_progress_bar=False,
+            )
+
+
+class SpladeTeacher:
+    """A SPLADE model, whose score is the dot product: a student can learn from its elder."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._queries = load_query_encoder(name)
+        self._documents = Encoder.load(name)
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        queries = list(dict.fromkeys(query for query, _ in pairs))
+        documents = list(dict.fromkeys(document for _, document in pairs))
+        query_rows = dict(zip(queries, self._queries.encode(queries), strict=True))
+        document_rows = dict(zip(documents, self._documents.encode(documents), strict=True))
+        scores = []
+        dense = np.zeros(len(self._documents.vocabulary), np.float32)  # [V] of one query
+        for query, document in pairs:
+            row = query_rows[query]
+            dense[row.ids] = row.weights
+            other = document_rows[document]
+            scores.append(float(dense[other.ids] @ other.weights))
+            dense[row.ids] = 0.0
+        return scores
