@@ -105,17 +105,24 @@ class Encoder:
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """(start, end) characters of each token of the text: what SparseRow.sources points into.
 
-        Raises ModelError for a tokenizer that does not know where its tokens came from.
+        A tokenizer written in Python (MeCab's) does not keep them: there a token is looked for in
+        the text, and has no characters where it is not found.
         """
-        if not self.model.tokenizer.is_fast:
-            raise ModelError(
-                f"{self.name}: its tokenizer does not say which characters a token came from",
-                "Use a model with a fast tokenizer (tokenizer.json).",
+        tokenizer = self.model.tokenizer
+        if tokenizer.is_fast:
+            encoding = tokenizer(
+                text, truncation=True, max_length=self.max_length, return_offsets_mapping=True
             )
-        encoding = self.model.tokenizer(
-            text, truncation=True, max_length=self.max_length, return_offsets_mapping=True
-        )
-        return cast("list[tuple[int, int]]", encoding["offset_mapping"])
+            return cast("list[tuple[int, int]]", encoding["offset_mapping"])
+        spans = []
+        end = 0
+        (ids,) = _tokenize(self.model, [text])
+        for token in tokenizer.convert_ids_to_tokens(ids):
+            surface = token.removeprefix("##")
+            start = text.find(surface, end)
+            spans.append((start, start + len(surface)) if start >= 0 else (end, end))
+            end = spans[-1][1]
+        return spans
 
     def _encode_window(self, texts: list[str], budget: int, with_sources: bool) -> list[SparseRow]:
         ids = _tokenize(self.model, texts)

@@ -17,7 +17,7 @@ from splade_es.model import SpladeModel
 from splade_es.training.distributed import World
 
 # Tokens of texts encoded together where nothing is cached: texts of like length, little padding.
-_CPU_CHUNK_TOKENS = 1024
+_CPU_CHUNK_TOKENS = 512
 _GPU_CHUNK_TOKENS = 32768
 
 
