@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from typing import Any, get_args, get_type_hints
 
@@ -38,7 +39,11 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("pairs")
 @click.option("--model", required=True, help="Masked language model to start from: DIR or name.")
 @click.option("--output", required=True, help="Directory for the trained model.")
-@click.option("--config", "config_file", help="YAML file of settings; options win over it.")
+@click.option(
+    "--config",
+    "config_file",
+    help="YAML file of settings, or a recipe's name; options win over it.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run in --output.")
 @click.option("--json", "as_json", is_flag=True, help="Print the log as lines of JSON.")
 @_settings
@@ -54,7 +59,11 @@ def train(
     """Train a SPLADE model on PAIRS: JSON Lines, plain or .gz, with "query" and "positive".
 
     "negative" or "negatives" add hard negatives, and "scores" (a teacher's, the positive's first)
-    allow --loss margin_mse and kl.
+    allow --loss margin_mse and kl. A BEIR folder is read too, and so is the training data of
+    sentence-transformers (Parquet and saved datasets as well), YAST, light-splade and naver/splade.
+
+    Ctrl-C saves the run, and --resume goes on with it. On several GPUs: torchrun --nproc-per-node 2
+    --no-python splade-es train ...
 
     \b
     Example:
@@ -63,7 +72,11 @@ def train(
     from splade_es.training.loop import train as run
 
     settings = read_config(config_file) if config_file else {}
-    settings |= {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None}
+    for name, other in (("steps", "epochs"), ("epochs", "steps")):
+        if name in given:  # the recipe's own measure of length gives way
+            settings.pop(other, None)
+    settings |= given
     config = TrainConfig(**{**settings, "data": pairs, "model": model, "output": output})
     for log in run(config, resume):
         if as_json:
@@ -78,6 +91,8 @@ def train(
             f"{log.steps_per_second:.2f} steps/s{dev}{'  best' if dev and log.best else ''}",
             err=True,
         )
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        return
     click.echo(
         f"Trained {output}. Next: splade-es index CORPUS --model {output} --index NAME", err=True
     )

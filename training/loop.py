@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from splade_es.encoder import Encoder, pick_device
+from splade_es.engines import connect
 from splade_es.errors import Interrupted, TrainingError
+from splade_es.features import feature_names
 from splade_es.retriever import Retriever
 from splade_es.training.alarms import alarms
 from splade_es.training.batches import batches
@@ -122,8 +124,12 @@ def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None
         started = time.perf_counter()
         for step in range(first + 1, steps + 1):
             if stepper.objective.wants_frequencies and (step - 1) % config.df_every == 0:
-                texts = corpus_texts(config, examples, config.df_documents)
-                stepper.objective.set_frequencies(_frequencies(model, texts, device))
+                if config.df_index:
+                    share = _shares_of_index(config.df_index, vocabulary)
+                else:
+                    texts = corpus_texts(config, examples, config.df_documents)
+                    share = _shares_of_texts(model, texts, device)
+                stepper.objective.set_frequencies(share)
             try:
                 window.append(stepper.step(step, stream))
             except ArithmeticError as error:
@@ -200,7 +206,7 @@ def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None
 
 
 @torch.no_grad()
-def _frequencies(model: Retriever, texts: list[str], device: torch.device) -> Tensor:
+def _shares_of_texts(model: Retriever, texts: list[str], device: torch.device) -> Tensor:
     """Share of the texts in which each token is active, [V]. The model goes on in its own mode."""
     training = model.documents.training
     counts = torch.zeros(len(model.documents.decoder.weight), device=device)
@@ -210,6 +216,13 @@ def _frequencies(model: Retriever, texts: list[str], device: torch.device) -> Te
     finally:
         model.documents.train(training)
     return counts / max(1, len(texts))
+
+
+def _shares_of_index(index: str, vocabulary: list[str]) -> Tensor:
+    """The same of the documents of an index, on the engine that SPLADE_ES_URL names."""
+    with closing(connect(os.environ.get("SPLADE_ES_URL"))) as engine:
+        counts = engine.frequencies(index, feature_names(vocabulary))
+        return torch.tensor(counts, dtype=torch.float32) / max(1, engine.count(index))
 
 
 @contextmanager

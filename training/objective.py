@@ -47,6 +47,7 @@ class Objective:
             for side in ("query", "doc")
             if (terms := getattr(config, f"{side}_terms")) is not None and self._learns[side]
         }
+        self._size = len(model.decoder.weight)
         self._importance = torch.zeros(0)  # of each token for df_flops, [V]
         device = model.decoder.weight.device
         self._noise = torch.tensor(_punctuation(model), dtype=torch.long, device=device)
@@ -93,8 +94,10 @@ class Objective:
         return "df_flops" in (config.doc_regularizer, config.query_regularizer)
 
     def set_frequencies(self, share: Tensor) -> None:
-        """share: of the corpus' documents that each token stands in, [V]."""
-        self._importance = df_importance(share, self._config.df_alpha, self._config.df_beta)
+        """share: of the corpus' documents that each token of the vocabulary stands in."""
+        importance = df_importance(share, self._config.df_alpha, self._config.df_beta)
+        self._importance = torch.zeros(self._size, device=self._noise.device)
+        self._importance[: len(importance)] = importance  # the decoder may have more rows
 
     def state(self) -> dict[str, Any]:
         targets = {side: target.state() for side, target in self._targets.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from splade_es.engines.base import TRY_LATER
@@ -94,14 +94,24 @@ def bulk_results(body: Any, server: str) -> list[ItemResult]:
 
 
 def scored_ids(body: Any, server: str) -> list[list[ScoredId]]:
-    """The results of each search of a `_msearch` request that reads ids from doc values.
-    A search that failed raises: an empty list would pass for "nothing found"."""
+    """The results of each search of a `_msearch` request that reads ids from doc values."""
     results: list[list[ScoredId]] = []
-    for answer in body["responses"]:
-        if "error" in answer:
-            raise engine_error(answer["status"], answer, server)
+    for answer in _answers(body, server):
         hits: Sequence[Mapping[str, Any]] = answer.get("hits", {}).get("hits", [])
         results.append(
             [ScoredId(hit["fields"]["splade_id"][0], float(hit["_score"])) for hit in hits]
         )
     return results
+
+
+def hit_counts(body: Any, server: str) -> list[int]:
+    """How many documents each search of a `_msearch` request found."""
+    return [int(answer["hits"]["total"]["value"]) for answer in _answers(body, server)]
+
+
+def _answers(body: Any, server: str) -> Iterator[Mapping[str, Any]]:
+    """The answer of each search. Raises for one that failed: it would pass for an empty one."""
+    for answer in body["responses"]:
+        if "error" in answer:
+            raise engine_error(answer["status"], answer, server)
+        yield answer

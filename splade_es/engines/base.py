@@ -120,6 +120,9 @@ class Engine(Protocol):
     def match(self, index: str, texts: Sequence[str], k: int) -> list[list[ScoredId]]:
         """BM25 over title and text of the same documents: the baseline."""
 
+    def frequencies(self, index: str, features: Sequence[str]) -> list[int]:
+        """In how many visible documents each feature stands."""
+
     def documents(self, index: str, ids: Sequence[str]) -> list[Document]:
         """Title and text of these documents, in the order of their ids, without other fields;
         an id that is not there, or not visible yet, is left out."""

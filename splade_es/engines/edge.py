@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -181,6 +182,18 @@ class EdgeIndex:
         if self._bm25 is None:
             self._bm25 = Bm25(self._all_documents())
         return self._bm25.search(texts, k)
+
+    def frequencies(self, features: Sequence[str]) -> list[int]:
+        counts: Counter[int] = Counter()
+        offset = None
+        while True:
+            request = edge.ScrollRequest(offset, _PAGE, with_payload=False, with_vector=[FIELD])
+            records, offset = self._shard.scroll(request)
+            for record in records:
+                vector = cast("dict[str, edge.SparseVector]", record.vector)[FIELD]
+                counts.update(vector.indices)
+            if offset is None:
+                return [counts[self._dimensions.numbers.get(name, -1)] for name in features]
 
     def documents(self, ids: Sequence[str]) -> list[Document]:
         points: list[edge.PointId] = [point for id in ids if (point := _point(id))]

@@ -152,6 +152,10 @@ class LocalEngine:
         with self._index(index) as opened:
             return opened.match(texts, k)
 
+    def frequencies(self, index: str, features: Sequence[str]) -> list[int]:
+        with self._index(index) as opened:
+            return opened.frequencies(features)
+
     def documents(self, index: str, ids: Sequence[str]) -> list[Document]:
         with self._index(index) as opened:
             return opened.documents(ids)

@@ -14,7 +14,13 @@ from typing import Any
 from urllib.parse import quote
 
 from splade_es.engines.address import Address
-from splade_es.engines.answers import bulk_results, index_missing, scored_ids, unreadable
+from splade_es.engines.answers import (
+    bulk_results,
+    hit_counts,
+    index_missing,
+    scored_ids,
+    unreadable,
+)
 from splade_es.engines.base import FIELD, FieldType, check_index_name, check_search
 from splade_es.errors import IndexMismatch, QueryError
 from splade_es.mappings import index_body
@@ -172,6 +178,20 @@ class ServerEngine(ABC):
                 lines.append({"size": k, "query": query, **IDS_ONLY})
             results += scored_ids(self._request("POST", index, "/_msearch", *lines), self._server)
         return results
+
+    def frequencies(self, index: str, features: Sequence[str]) -> list[int]:
+        self._field_type(index)
+        counts: list[int] = []
+        remaining = iter(features)
+        while batch := list(islice(remaining, SEARCHES_PER_REQUEST)):
+            lines: list[Any] = []
+            for feature in batch:
+                lines.append({"allow_partial_search_results": False})
+                query = self._query(index, [Clause(feature, 1.0)])
+                lines.append({"size": 0, "query": query, "track_total_hits": True})
+            answer = self._request("POST", index, "/_msearch", *lines)
+            counts += hit_counts(answer, self._server)
+        return counts
 
     def documents(self, index: str, ids: Sequence[str]) -> list[Document]:
         self._field_type(index)

@@ -367,6 +367,17 @@ def test_documents_come_by_id_with_title_and_text(engine: Engine, index: str) ->
     assert engine.documents(index, []) == []
 
 
+def test_frequencies_count_the_documents_of_each_feature(engine: Engine, index: str) -> None:
+    fill(
+        engine, index, {str(n): {"heart": 1, **({"rare": 512} if n == 3 else {})} for n in range(9)}
+    )
+    assert engine.frequencies(index, ["rare", "none", "heart"]) == [1, 0, 9]
+    assert engine.frequencies(index, ["heart"] * 700) == [9] * 700  # of several requests
+    engine.bulk(index, [Action("3", None)])
+    engine.refresh(index)
+    assert engine.frequencies(index, ["rare", "heart"]) == [0, 8]
+
+
 def test_stats_say_what_is_there(engine: Engine, index: str) -> None:
     fill(engine, index, {str(n): {"heart": n + 1} for n in range(20)})
     stats = engine.stats(index)

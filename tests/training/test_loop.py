@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+from any_engine import META
 from models import TEXTS, WORDS
 from splade_es import layout
 from splade_es.encoder import Encoder
-from splade_es.errors import Interrupted, TrainingError
+from splade_es.engines import connect
+from splade_es.errors import IndexMissing, Interrupted, TrainingError
 from splade_es.layout import fingerprint
 from splade_es.model import SpladeModel
 from splade_es.queries import load_query_encoder
+from splade_es.records import Action
 from splade_es.retriever import Retriever
 from splade_es.training.alarms import alarms
 from splade_es.training.calibrate import calibrate
@@ -27,6 +31,7 @@ from splade_es.training.config import Regularizer, TrainConfig, read_config
 from splade_es.training.dev import DevSet
 from splade_es.training.loop import train
 from splade_es.training.losses import LOSSES
+from splade_es.training.objective import Objective
 from splade_es.training.step import Outcome
 
 CONTENT = [word for word in WORDS if word.isalpha()]
@@ -149,6 +154,35 @@ def test_frozen_documents_fit_the_index_that_was_made_before(config: TrainConfig
             for place in ("", layout.QUERY_ENCODER)
         )
     )
+
+
+def test_document_frequencies_of_a_live_index(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token of every document of the index is pushed down, any other one left alone."""
+    monkeypatch.setenv("SPLADE_ES_HOME", str(tmp_path / "home"))
+    common, rare = CONTENT[0], CONTENT[1]
+    with closing(connect(None)) as engine:
+        engine.create("live", META)
+        features = [{common: 9, **({rare: 9} if n == 0 else {})} for n in range(20)]
+        engine.bulk("live", [Action(str(n), {"splade": f}) for n, f in enumerate(features)])
+    config = replace(
+        config, doc_regularizer="df_flops", df_index="live", doc_lambda=50.0, query_lambda=0.0
+    )
+    shares: list[torch.Tensor] = []
+    note = Objective.set_frequencies
+
+    def noted(self: Objective, share: torch.Tensor) -> None:
+        shares.append(share)
+        note(self, share)
+
+    monkeypatch.setattr(Objective, "set_frequencies", noted)
+    list(train(config))
+    vocabulary = Encoder.load(config.output).vocabulary
+    found = {vocabulary[i]: share for i, share in enumerate(shares[0].tolist()) if share}
+    assert found == {common: 1.0, rare: pytest.approx(0.05)}
+    with pytest.raises(IndexMissing):
+        list(train(replace(config, output=f"{config.output}2", df_index="none")))
 
 
 def test_an_idf_of_ones_own(config: TrainConfig, tmp_path: Path) -> None:
