@@ -105,7 +105,19 @@ def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None
         first, best, seconds, unimproved = 0, float("-inf"), 0.0, 0
         history: list[dict[str, Any]] = []
         if state:
-            stepper.restore(state["stepper"])
+            if state["examples"] != len(examples):
+                raise TrainingError(
+                    f"{config.data}: {len(examples):,} examples, but the interrupted run had "
+                    f"{state['examples']:,}",
+                    "Give the same data, or start anew in another --output.",
+                )
+            try:
+                stepper.restore(state["stepper"])
+            except (RuntimeError, ValueError, KeyError) as error:  # torch's, of other shapes
+                raise TrainingError(
+                    f"{output}: the checkpoint is of another model than {config.model} is now",
+                    "Give the model the run started from, or start anew in another --output.",
+                ) from error
             first, best, seconds = state["step"], state["best"], state["seconds"]
             history, unimproved = state["history"], state["unimproved"]
             if state["better"] and leads:  # a kill may have come between checkpoint and model
@@ -163,6 +175,7 @@ def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None
                     config,
                     {
                         "step": step,
+                        "examples": len(examples),
                         "best": best,
                         "better": better,
                         "seconds": seconds,

@@ -88,6 +88,10 @@ class Objective:
     def steered(self) -> bool:
         return bool(self._targets)
 
+    def lift(self, side: str) -> float:
+        """What to add to the bias of a side's decoder after a step; 0 where nothing is steered."""
+        return self._targets[side].lift if side in self._targets else 0.0
+
     @property
     def wants_frequencies(self) -> bool:
         config = self._config

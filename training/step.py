@@ -80,6 +80,10 @@ class Stepper:
         self._scaler.update()
         if self.objective.steered:
             self.objective.steer(*outcome.sums[2:].tolist())
+            with torch.no_grad():
+                for name, side in (("query", self.model.queries), ("doc", self.model.documents)):
+                    if isinstance(side, SpladeModel):
+                        side.decoder.bias.add_(self.objective.lift(name))
         return outcome
 
     @property

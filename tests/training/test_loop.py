@@ -1,6 +1,7 @@
 """The loop: it learns, resumes exactly, stops on bad numbers and leaves no half model."""
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from contextlib import closing
@@ -290,6 +291,35 @@ def test_resuming_with_other_settings_is_refused(config: TrainConfig) -> None:
     with pytest.raises(TrainingError) as caught:
         next(train(replace(config, lr=1e-3), resume=True))
     assert "the interrupted run had other settings (lr). Give the same ones" in str(caught.value)
+
+
+def test_resuming_with_another_model_or_other_data_is_refused(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    model = tmp_path / "start"
+    shutil.copytree(config.model, model)
+    config = replace(config, model=str(model))
+    run = train(config)
+    while next(run).step < 5:
+        pass
+    run.close()
+    lines = Path(config.data).read_text()
+    Path(config.data).write_text(lines + lines.splitlines()[0] + "\n")
+    with pytest.raises(TrainingError) as caught:
+        next(train(config, resume=True))
+    assert str(caught.value) == (
+        f"{config.data}: 11 examples, but the interrupted run had 10. "
+        "Give the same data, or start anew in another --output."
+    )
+    Path(config.data).write_text(lines)
+    settings = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**settings, "num_hidden_layers": 0}))
+    with pytest.raises(TrainingError) as caught:
+        next(train(config, resume=True))
+    assert str(caught.value) == (
+        f"{config.output}: the checkpoint is of another model than {model} is now. "
+        "Give the model the run started from, or start anew in another --output."
+    )
 
 
 def test_a_kill_between_checkpoint_and_model_is_mended(
