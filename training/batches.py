@@ -66,12 +66,12 @@ def draw(example: Example, negatives: int | None, seed: str) -> Example:
     )
     keys = list(example.positive_keys)
     keys.insert(0, keys.pop(positive))  # the others stay known
-    scored = example.positive_scores is not None and example.negative_scores is not None
+    scores, others = example.positive_scores, example.negative_scores
     return example._replace(
         positives=(example.positives[positive],),
         negatives=tuple(example.negatives[i] for i in kept),
-        positive_scores=(example.positive_scores[positive],) if scored else None,  # type: ignore[index]
-        negative_scores=tuple(example.negative_scores[i] for i in kept) if scored else None,  # type: ignore[index]
+        positive_scores=None if scores is None else (scores[positive],),
+        negative_scores=None if others is None else tuple(others[i] for i in kept),
         positive_keys=tuple(keys),
         negative_keys=tuple(example.negative_keys[i] for i in kept),
     )
