@@ -37,7 +37,8 @@ def splade_head(
 
     hidden: [B, L, d] in the dtype to compute in; mask: [B, L], non-zero where a token counts;
     weight: [V, d] and bias: [V], the decoder. Returns float32 [B, V], all >= 0. A row without any
-    token is all zeros.
+    token is all zeros. The gradient of weight is a sparse tensor under max pooling: rows of tokens
+    that no text has active are not in it.
     """
     tokens = hidden[mask.bool()]  # [T, d], rows of the batch one after the other, no padding
     lengths = mask.bool().sum(dim=1).tolist()
@@ -95,9 +96,13 @@ class _MaxOfLogits(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         tokens, weight = ctx.saved_tensors
+        learns = ctx.needs_input_grad[1]
         grad = grads[0]  # [B, V], zero wherever relu was shut
         grad_tokens = torch.zeros_like(tokens, dtype=torch.float32)  # [T, d]
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32)  # [V, d]
+        active = grad.any(dim=0).nonzero().squeeze(1)  # [m], ids of any row
+        place = torch.empty(len(weight), dtype=torch.int64, device=weight.device)  # [V]
+        place[active] = torch.arange(len(active), device=weight.device)
+        grad_weight = tokens.new_zeros((len(active), weight.shape[1]), dtype=torch.float32)  # [m, d]
         parts = zip(grad, tokens.split(ctx.lengths), grad_tokens.split(ctx.lengths), strict=True)
         for row, hidden, grad_hidden in parts:
             ids = row.nonzero().squeeze(1)  # [n]
@@ -106,8 +111,13 @@ class _MaxOfLogits(torch.autograd.Function):
             winners = winning_positions(hidden, weight, ids)  # [n]
             g = row[ids].unsqueeze(1)  # [n, 1]
             grad_hidden.index_add_(0, winners, g * weight[ids])
-            grad_weight.index_add_(0, ids, g * hidden[winners])
-        return grad_tokens.to(tokens.dtype), grad_weight.to(weight.dtype), grad.sum(dim=0), None
+            if learns:
+                grad_weight.index_add_(0, place[ids], g * hidden[winners])
+        # dense, it would be the largest tensor of all, and nearly empty
+        rows = torch.sparse_coo_tensor(
+            active.unsqueeze(0), grad_weight.to(weight.dtype), weight.shape, is_coalesced=True, check_invariants=False
+        )
+        return grad_tokens.to(tokens.dtype), rows, grad.sum(dim=0), None
 
 
 class _SumOfActivations(torch.autograd.Function):

@@ -15,6 +15,7 @@ from splade_es.retriever import Retriever
 from splade_es.training.batches import Batch
 from splade_es.training.config import TrainConfig
 from splade_es.training.distributed import World
+from splade_es.training.dropout import draw_fast_masks
 from splade_es.training.encoding import Encoding
 from splade_es.training.losses import Targets
 from splade_es.training.objective import Objective
@@ -43,6 +44,12 @@ class Stepper:
         self.model = model.to(device).train()
         if config.freeze_documents:
             model.documents.eval()
+        if device.type == "cpu":
+            for side in {model.queries, model.documents}:
+                if isinstance(side, SpladeModel):
+                    draw_fast_masks(side.mlm)
+                    # a dense gradient, for each few texts anew, would be all zeros but their tokens
+                    side.mlm.get_input_embeddings().sparse = True
         self.objective = Objective(
             config, model.documents, _learns(model.queries), _learns(model.documents)
         )
@@ -56,6 +63,7 @@ class Stepper:
     def step(self, number: int, stream: Iterator[Batch]) -> Outcome:
         """Make step `number`. Raises ArithmeticError, saying what is no finite number."""
         config = self._config
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
         # a function of the step alone: nothing random need be kept to resume
         torch.manual_seed((config.seed * 1_000_003 + number) * 1009 + self._world.rank)
         rise = number / max(1.0, config.warmup * self._steps)
@@ -63,14 +71,17 @@ class Stepper:
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * min(rise, fall, 1.0)
 
-        self._optimizer.zero_grad(set_to_none=True)
+        # kept, not made anew: sparse gradients are added to them
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            parameter.grad.zero_()
         size = len(self.model.documents.decoder.weight)
         outcome = Outcome(
             torch.zeros(4, device=self._device), torch.zeros(size, device=self._device), 0
         )
         for _ in range(config.accumulate):
             outcome = self._batch(number, next(stream), outcome)
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
         self._world.sum_gradients(parameters)
         self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)

@@ -69,7 +69,8 @@ def main() -> None:
         def run() -> None:
             rows = head(hidden, mask, weight, bias)
             active[name] = float((rows > 0).sum(dim=1).float().mean())
-            grads[name] = list(torch.autograd.grad((rows * upstream).sum(), (hidden, weight, bias)))
+            found = torch.autograd.grad((rows * upstream).sum(), (hidden, weight, bias))
+            grads[name] = [grad.to_dense() for grad in found]
 
         return run
 
