@@ -102,7 +102,9 @@ class _MaxOfLogits(torch.autograd.Function):
         active = grad.any(dim=0).nonzero().squeeze(1)  # [m], ids of any row
         place = torch.empty(len(weight), dtype=torch.int64, device=weight.device)  # [V]
         place[active] = torch.arange(len(active), device=weight.device)
-        grad_weight = tokens.new_zeros((len(active), weight.shape[1]), dtype=torch.float32)  # [m, d]
+        grad_weight = tokens.new_zeros(
+            (len(active), weight.shape[1]), dtype=torch.float32
+        )  # [m, d]
         parts = zip(grad, tokens.split(ctx.lengths), grad_tokens.split(ctx.lengths), strict=True)
         for row, hidden, grad_hidden in parts:
             ids = row.nonzero().squeeze(1)  # [n]
@@ -115,7 +117,11 @@ class _MaxOfLogits(torch.autograd.Function):
                 grad_weight.index_add_(0, place[ids], g * hidden[winners])
         # dense, it would be the largest tensor of all, and nearly empty
         rows = torch.sparse_coo_tensor(
-            active.unsqueeze(0), grad_weight.to(weight.dtype), weight.shape, is_coalesced=True, check_invariants=False
+            active.unsqueeze(0),
+            grad_weight.to(weight.dtype),
+            weight.shape,
+            is_coalesced=True,
+            check_invariants=False,
         )
         return grad_tokens.to(tokens.dtype), rows, grad.sum(dim=0), None
 

@@ -16,13 +16,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 def draw_fast_masks(module: nn.Module) -> None:
     """From now on, in all that the module's forward does."""
-    masks = _FastMasks()
+    masks = _FastMasks()  # type: ignore[no-untyped-call]
 
     def enter(*_: object) -> None:
-        masks.__enter__()
+        masks.__enter__()  # type: ignore[no-untyped-call]
 
     def leave(*_: object) -> None:
-        masks.__exit__(None, None, None)
+        masks.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     module.register_forward_pre_hook(enter)
     module.register_forward_hook(leave, always_call=True)
@@ -42,7 +42,7 @@ class _FastMasks(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _fill(mask: Tensor, keep: float) -> Tensor:
+def _fill(mask: Tensor, keep: float = 0.5) -> Tensor:
     """Make each element 1 with probability keep, else 0."""
     words = torch.empty(-(-mask.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     bits = words.view(torch.int16)[: mask.numel()]  # evenly from -2^15 to 2^15 - 1

@@ -49,7 +49,9 @@ class Stepper:
                 if isinstance(side, SpladeModel):
                     draw_fast_masks(side.mlm)
                     # a dense gradient, for each few texts anew, would be all zeros but their tokens
-                    side.mlm.get_input_embeddings().sparse = True
+                    embeddings = side.mlm.get_input_embeddings()
+                    if isinstance(embeddings, nn.Embedding):
+                        embeddings.sparse = True
         self.objective = Objective(
             config, model.documents, _learns(model.queries), _learns(model.documents)
         )

@@ -2,12 +2,16 @@
 
     pip install '.[bench]'
     python tests/bench/train.py [--pairs PAIRS.jsonl] [--model DIR] [--steps 12] [--batch 32]
+                                [--dev BEIR_DIR --minutes 10]
 
-Both start from the same weights and see the same pairs, batch size, text lengths, loss (in-batch
-InfoNCE with FLOPS on both sides), optimizer, schedules, gradient clipping and precision (fp32 on a
-CPU, bf16 on a GPU). Each runs in a process of its own, one after the other; a step's time is the
-median without the first two, and memory is the peak of the resident set (on a GPU, of what torch
-allocated), the weights and torch itself included.
+Both start from the same weights and see the same batches, text lengths, loss (in-batch InfoNCE
+with FLOPS on both sides), optimizer, schedules, gradient clipping and precision (fp32 on a CPU,
+bf16 on a GPU). Each runs in a process of its own, one after the other, ours a second time with
+gradient caching; a step's time is the median without the first two, and memory is the peak of the
+resident set (on a GPU, of what torch allocated), the weights and torch itself included.
+
+With --minutes both then train anew for as many steps as they make in that time, and the models are
+measured on the dev queries of BEIR_DIR by the same code.
 """
 
 from __future__ import annotations
@@ -27,6 +31,12 @@ from typing import Any
 import torch
 
 LR, LAMBDA, WARMUP, CLIP = 1e-4, 1e-3, 0.1, 1.0
+MINI_BATCH_TOKENS = 512
+TITLES = {
+    "theirs": "sentence-transformers",
+    "ours": "splade-es",
+    "cached": "splade-es, gradient caching",
+}
 
 
 def ours(args: argparse.Namespace) -> list[tuple[float, float]]:
@@ -37,10 +47,10 @@ def ours(args: argparse.Namespace) -> list[tuple[float, float]]:
     config = TrainConfig(
         data=args.pairs,
         model=args.model,
-        output=str(Path(args.folder, "ours")),
+        output=str(Path(args.folder, args.one)),
         steps=args.steps,
         batch_size=args.batch,
-        mini_batch_tokens=args.mini_batch_tokens,
+        mini_batch_tokens=MINI_BATCH_TOKENS if args.one == "cached" else None,
         query_length=args.length,
         doc_length=args.length,
         lr=LR,
@@ -50,10 +60,10 @@ def ours(args: argparse.Namespace) -> list[tuple[float, float]]:
         query_lambda=LAMBDA,
         ramp=args.steps // 3,
         log_every=1,
-        save_every=args.steps + 1,
+        save_every=args.steps,
     )
     log = train(config)
-    return [(1 / p.steps_per_second, p.loss) for p in (next(log) for _ in range(args.steps - 1))]
+    return [(1 / p.steps_per_second, p.loss) for p in log]
 
 
 def theirs(args: argparse.Namespace) -> list[tuple[float, float]]:
@@ -67,14 +77,21 @@ def theirs(args: argparse.Namespace) -> list[tuple[float, float]]:
         SparseMultipleNegativesRankingLoss,
         SpladeLoss,
     )
+    from torch.utils.data import BatchSampler, SequentialSampler
     from transformers import TrainerCallback
+
+    from splade_es.training.batches import batches
+    from splade_es.training.data import read_examples
 
     model = SparseEncoder(args.model)
     model.max_seq_length = args.length
-    with open(args.pairs, encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
+    stream = batches(read_examples(args.pairs), args.batch, 0, 0)
+    drawn = [next(stream) for _ in range(args.steps)]
     data = Dataset.from_dict(
-        {"anchor": [r["query"] for r in rows], "positive": [r["positive"] for r in rows]}
+        {
+            "anchor": [text for batch in drawn for text in batch.queries],
+            "positive": [text for batch in drawn for text in batch.documents],
+        }
     )
     loss = SpladeLoss(
         model,
@@ -87,6 +104,9 @@ def theirs(args: argparse.Namespace) -> list[tuple[float, float]]:
         output_dir=str(Path(args.folder, "theirs")),
         max_steps=args.steps,
         per_device_train_batch_size=args.batch,
+        batch_sampler=lambda rows, batch_size, drop_last, **_: BatchSampler(  # type: ignore[arg-type]
+            SequentialSampler(rows), batch_size, drop_last
+        ),
         learning_rate=LR,
         warmup_steps=int(WARMUP * args.steps),
         weight_decay=0.01,
@@ -113,6 +133,7 @@ def theirs(args: argparse.Namespace) -> list[tuple[float, float]]:
     SparseEncoderTrainer(
         model=model, args=settings, train_dataset=data, loss=loss, callbacks=[Clock()]
     ).train()
+    model.save_pretrained(str(Path(args.folder, "theirs")))
     return results
 
 
@@ -131,7 +152,7 @@ def prepare(args: argparse.Namespace) -> None:
     examples = read_examples(args.pairs)
     texts = [examples[i].positives[0] for i in range(64)]
     with open(Path(args.folder, "pairs.jsonl"), "w", encoding="utf-8") as file:
-        for i in range(min(len(examples), 20 * args.batch)):
+        for i in range(len(examples)):
             row = {"query": examples[i].query, "positive": examples[i].positives[0]}
             file.write(json.dumps(row) + "\n")
     args.pairs = str(Path(args.folder, "pairs.jsonl"))
@@ -145,19 +166,35 @@ def prepare(args: argparse.Namespace) -> None:
     args.model = str(Path(args.folder, "model"))
 
 
+def run(args: argparse.Namespace, name: str, steps: int) -> tuple[list[tuple[float, float]], float]:
+    """(seconds, loss) of each step, and the peak of memory in MB, in a process of its own."""
+    subprocess.run(
+        [sys.executable, __file__, f"--one={name}", f"--steps={steps}", f"--batch={args.batch}",
+         f"--length={args.length}", f"--pairs={args.pairs}", f"--model={args.model}",
+         f"--folder={args.folder}"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
+    )  # fmt: skip
+    results, peak = json.loads(Path(args.folder, f"{name}.json").read_text())
+    return results, peak
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--pairs", help='JSON Lines; by default those of "splade-es demo"')
+    parser.add_argument("--pairs", help='training lines; by default those of "splade-es demo"')
     parser.add_argument("--model")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--length", type=int, default=96)
-    parser.add_argument("--mini-batch-tokens", type=int)
+    parser.add_argument("--dev")
+    parser.add_argument("--dev-documents", type=int, default=2000)
+    parser.add_argument("--minutes", type=float)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
-    parser.add_argument("--one", choices=("ours", "theirs"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", choices=list(TITLES), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        results = {"ours": ours, "theirs": theirs}[args.one](args)
+        results = (theirs if args.one == "theirs" else ours)(args)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         if torch.cuda.is_available():
             peak = torch.cuda.max_memory_allocated() / 2**20
@@ -167,28 +204,33 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         args.folder = folder
         prepare(args)
-        figures = {}
-        for name in ("theirs", "ours"):
-            given = {k: v for k, v in vars(args).items() if v is not None and k != "one"}
-            command = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
-            subprocess.run(
-                [sys.executable, __file__, f"--one={name}", *command],
-                check=True,
-                stdout=subprocess.DEVNULL,
-                env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
-            )
-            figures[name] = json.loads(Path(folder, f"{name}.json").read_text())
-    print(f"batch {args.batch}, length {args.length}, {torch.get_num_threads()} threads")
-    print(f"{'trainer':<24}{'s/step':>8}{'pairs/s':>9}{'peak MB':>9}  loss by step")
-    rates = {}
-    for name, title in (("theirs", "sentence-transformers"), ("ours", "splade-es")):
-        results, peak = figures[name]
-        seconds = statistics.median(seconds for seconds, _ in results[2:])
-        rates[name] = (seconds, peak)
-        losses = " ".join(f"{loss:.2f}" for _, loss in results)
-        print(f"{title:<24}{seconds:>8.2f}{args.batch / seconds:>9.1f}{peak:>9.0f}  {losses}")
-    faster, smaller = (t / o for t, o in zip(rates["theirs"], rates["ours"], strict=True))
-    print(f"{'ratio':<24}{faster:>7.1f}x{'':>9}{smaller:>8.1f}x")
+        print(f"batch {args.batch}, length {args.length}, {torch.get_num_threads()} threads")
+        print(f"{'trainer':<32}{'s/step':>8}{'pairs/s':>9}{'peak MB':>9}  loss by step")
+        rates: dict[str, tuple[float, float]] = {}
+        for name, title in TITLES.items():
+            results, peak = run(args, name, args.steps)
+            seconds = statistics.median(seconds for seconds, _ in results[2:])
+            rates[name] = (seconds, peak)
+            losses = " ".join(f"{loss:.2f}" for _, loss in results)
+            print(f"{title:<32}{seconds:>8.2f}{args.batch / seconds:>9.1f}{peak:>9.0f}  {losses}")
+        for name in ("ours", "cached"):
+            faster, smaller = (t / o for t, o in zip(rates["theirs"], rates[name], strict=True))
+            print(f"{'ratio, ' + TITLES[name]:<32}{faster:>7.1f}x{'':>9}{smaller:>8.1f}x")
+
+        if args.dev and args.minutes:
+            from splade_es.model import SpladeModel
+            from splade_es.retriever import Retriever
+            from splade_es.training.dev import DevSet
+
+            dev = DevSet(args.dev, "dev", args.dev_documents)
+            print(f"{'after the same time':<32}{'steps':>8}{'seconds':>9}  measures")
+            for name in ("theirs", "ours"):
+                results, _ = run(args, name, round(60 * args.minutes / rates[name][0]))
+                model = SpladeModel.load(Path(folder, name), args.length)
+                measures = dev.measure(Retriever(model, model))
+                found = " ".join(f"{key} {value:.4f}" for key, value in measures.items())
+                seconds = sum(seconds for seconds, _ in results)
+                print(f"{TITLES[name]:<32}{len(results):>8}{seconds:>9.0f}  {found}")
 
 
 if __name__ == "__main__":
