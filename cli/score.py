@@ -19,7 +19,8 @@ from splade_es.cli.output import print_json
     "teachers",
     multiple=True,
     required=True,
-    help="Cross-encoder or SPLADE model: a directory or a hub name. Give several to average them.",
+    help="Cross-encoder, sentence encoder or SPLADE model: a directory or a hub name. Give several "
+    "to average them.",
 )
 @click.option(
     "--scale",
@@ -34,9 +35,9 @@ def score(
     """Add "scores" of a teacher to the training lines LINES, for --loss margin_mse and kl.
 
     LINES is JSON Lines with "query", "positive" and "negatives", plain or .gz, as `mine` writes
-    them. One teacher's scores are written as they are: a cross-encoder's logits, or a SPLADE
-    model's dot products. Those of several are brought to 0..1 in each line, averaged, and
-    multiplied by --scale.
+    them. One teacher's scores are written as they are: a cross-encoder's logits, 20 times a
+    sentence encoder's cosine, or a SPLADE model's dot products. Those of several are brought to
+    0..1 in each line, averaged, and multiplied by --scale.
 
     \b
     Example:

@@ -18,7 +18,7 @@ _INTEGRAL = 0.05
 _PROPORTIONAL = 2.0
 _MEMORY = 5.0
 # Lift of a step for each unit of error, and the error that is left to the weight alone.
-_LIFT = 0.03
+_LIFT = 0.1
 _DEAD_BAND = 0.05
 # The largest error that counts, as a logarithm: far off, the weight moves 10 % a step.
 _LARGEST = 2.0

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 import transformers
+from transformers.utils.hub import cached_file
 
 from splade_es.encoder import Encoder, pick_device
 from splade_es.errors import ModelError
@@ -16,6 +19,13 @@ from splade_es.model import quiet_transformers
 from splade_es.queries import load_query_encoder
 
 _BATCH = {"cpu": 32, "cuda": 128, "mps": 32}
+# What sentence-transformers' ranking losses multiply a cosine by unless told otherwise, so that
+# these are the logits the encoder was trained with. A bare cosine differs by a few tenths only.
+_COSINE_SCALE = 20.0
+_HINT = (
+    "Name a cross-encoder, a sentence encoder or a SPLADE model: a directory, or one of the "
+    "Hugging Face hub."
+)
 
 
 class Teacher(Protocol):
@@ -28,51 +38,64 @@ class Teacher(Protocol):
 
 
 def load_teacher(name: str) -> Teacher:
-    """A cross-encoder or a SPLADE model, whichever the config says. Raises ModelError."""
-    hint = "Name a cross-encoder or a SPLADE model: a directory, or one of the Hugging Face hub."
+    """A cross-encoder, a sentence encoder or a SPLADE model, whichever its files say.
+
+    Raises ModelError.
+    """
     try:
         with quiet_transformers():
             config = transformers.AutoConfig.from_pretrained(name)
+            found = cached_file(name, "modules.json", _raise_exceptions_for_missing_entries=False)
+        modules = json.loads(Path(found).read_bytes()) if found else []
+        kinds = {str(module["type"]).rpartition(".")[2] for module in modules}
     except Exception as error:  # transformers raises whatever its parsers raise
         why = (
             "no model config in this directory that can be read"
             if os.path.isdir(name)
             else "no such directory, and the Hugging Face hub gave no such model"
         )
-        raise ModelError(f"{name}: {why}", hint) from error
+        raise ModelError(f"{name}: {why}", _HINT) from error
     architecture = (config.architectures or ["a model without a head"])[0]
+    if "Pooling" in kinds:  # before the architecture: many a sentence encoder is called a masked LM
+        return SentenceTeacher(name)
     if architecture.endswith("ForMaskedLM"):
         return SpladeTeacher(name)
     if architecture.endswith("ForSequenceClassification"):
         return CrossEncoderTeacher(name)
-    raise ModelError(f"{name}: {architecture} is no teacher", hint)
+    raise ModelError(f"{name}: {architecture} is no teacher", _HINT)
+
+
+def _load_with_sentence_transformers(name: str, kind: str, what: str, device: str) -> Any:
+    """Its class `kind`. float32 whatever the checkpoint is kept in. Raises ModelError."""
+    try:
+        import sentence_transformers
+    except ImportError as error:
+        raise ModelError(
+            f"{name}: a {what} needs the package sentence-transformers",
+            "Run: pip install 'splade-es[teacher]'",
+        ) from error
+    try:
+        with quiet_transformers():
+            return getattr(sentence_transformers, kind)(
+                name, device=device, model_kwargs={"dtype": torch.float32}
+            )
+    except Exception as error:
+        first = str(error).partition("\n")[0][:200]
+        raise ModelError(
+            f"{name}: cannot load this {what} ({first})", "Save or download it again."
+        ) from error
 
 
 class CrossEncoderTeacher:
     """A model that reads query and document together; its score is the raw logit."""
 
     def __init__(self, name: str) -> None:
-        try:
-            from sentence_transformers import CrossEncoder
-        except ImportError as error:
-            raise ModelError(
-                f"{name}: a cross-encoder needs the package sentence-transformers",
-                "Run: pip install 'splade-es[teacher]'",
-            ) from error
         self.name = name
         self._device = pick_device()
-        try:
-            with quiet_transformers():
-                # float32 whatever the checkpoint is kept in; autocast decides what is rounded
-                self._model: Any = CrossEncoder(
-                    name, device=str(self._device), model_kwargs={"dtype": torch.float32}
-                )
-        except Exception as error:
-            first = str(error).partition("\n")[0][:200]
-            raise ModelError(
-                f"{name}: cannot load this cross-encoder ({first})",
-                "Save or download it again.",
-            ) from error
+        # float32 whatever the checkpoint is kept in; autocast decides what is rounded
+        self._model = _load_with_sentence_transformers(
+            name, "CrossEncoder", "cross-encoder", str(self._device)
+        )
         if self._model.num_labels != 1:
             raise ModelError(
                 f"{name}: a classifier of {self._model.num_labels} classes, and a teacher has one "
@@ -97,6 +120,36 @@ class CrossEncoderTeacher:
                 activation_fn=torch.nn.Identity(),
                 show_progress_bar=False,
             )
+
+
+class SentenceTeacher:
+    """A dense encoder of sentence-transformers: its similarity, 20 times if that is a cosine."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._device = pick_device()
+        self._model = _load_with_sentence_transformers(
+            name, "SentenceTransformer", "sentence encoder", str(self._device)
+        )
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        queries = list(dict.fromkeys(query for query, _ in pairs))
+        documents = list(dict.fromkeys(document for _, document in pairs))
+        settings: dict[str, Any] = {
+            "batch_size": _BATCH[self._device.type],
+            "show_progress_bar": False,
+            "convert_to_tensor": True,
+        }
+        query_rows = self._model.encode_query(queries, **settings)  # [Q, d]
+        document_rows = self._model.encode_document(documents, **settings)  # [D, d]
+        query_place = {query: place for place, query in enumerate(queries)}
+        document_place = {document: place for place, document in enumerate(documents)}
+        scores = self._model.similarity_pairwise(
+            query_rows[[query_place[query] for query, _ in pairs]],  # [len(pairs), d]
+            document_rows[[document_place[document] for _, document in pairs]],
+        )
+        scale = _COSINE_SCALE if self._model.similarity_fn_name == "cosine" else 1.0
+        return [scale * score for score in scores.tolist()]
 
 
 class SpladeTeacher:

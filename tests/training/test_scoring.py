@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -146,6 +146,38 @@ def test_a_splade_model_scores_by_dot_product(lines: str, tmp_path: Path, tiny_m
         assert all(number > 0 for number in row["scores"])
 
 
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_a_sentence_encoder_scores_by_its_own_similarity(
+    lines: str,
+    tmp_path: Path,
+    similarity: Literal["cosine", "dot"],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    BertModel(tiny_config()).save_pretrained(tmp_path / "bert")
+    tiny_tokenizer().save_pretrained(tmp_path / "bert")
+    model = SentenceTransformer(
+        str(tmp_path / "bert"),
+        similarity_fn_name=similarity,
+        prompts={"query": "heart ", "document": ""},
+    )
+    model.save(str(tmp_path / "teacher"))
+    config = tmp_path / "teacher" / "config.json"  # as that of all-mpnet-base-v2 says
+    config.write_text(config.read_text().replace("BertModel", "BertForMaskedLM"))
+    capfd.readouterr()
+    rows = scored(lines, [str(tmp_path / "teacher")], tmp_path / "out.jsonl")
+    assert capfd.readouterr() == ("", "")
+    for row, pairs in zip(rows, PAIRS, strict=True):
+        queries = model.encode_query([query for query, _ in pairs])
+        documents = model.encode_document([text for _, text in pairs])
+        if similarity == "cosine":
+            queries = queries / np.linalg.norm(queries, axis=1, keepdims=True) * 20
+            documents = documents / np.linalg.norm(documents, axis=1, keepdims=True)
+        expected = (queries * documents).sum(axis=1)
+        assert row["scores"] == pytest.approx(expected.tolist(), rel=1e-4)
+
+
 def encoder_rows(queries: Any, documents: Encoder, pairs: list[Any]) -> Any:
     for pair in pairs:
         (query,), (document,) = queries.encode(pair[:1]), documents.encode(pair[1:])
@@ -242,7 +274,10 @@ def test_a_number_that_is_none_is_named(lines: str, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("out*"))
 
 
-HINT = "Name a cross-encoder or a SPLADE model: a directory, or one of the Hugging Face hub."
+HINT = (
+    "Name a cross-encoder, a sentence encoder or a SPLADE model: a directory, or one of the "
+    "Hugging Face hub."
+)
 
 
 def refused(lines: str, teacher: Path | str, output: Path) -> str:
