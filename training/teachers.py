@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,8 @@ _BATCH = {"cpu": 32, "cuda": 128, "mps": 32}
 # What sentence-transformers' ranking losses multiply a cosine by unless told otherwise, so that
 # these are the logits the encoder was trained with. A bare cosine differs by a few tenths only.
 _COSINE_SCALE = 20.0
+# Vectors a teacher keeps, with their texts: a few hundred megabytes.
+_KEPT_ROWS = 50_000
 _HINT = (
     "Name a cross-encoder, a sentence encoder or a SPLADE model: a directory, or one of the "
     "Hugging Face hub."
@@ -131,23 +134,21 @@ class SentenceTeacher:
         self._model = _load_with_sentence_transformers(
             name, "SentenceTransformer", "sentence encoder", str(self._device)
         )
+        self._queries = _Kept()
+        self._documents = _Kept()
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        queries = list(dict.fromkeys(query for query, _ in pairs))
-        documents = list(dict.fromkeys(document for _, document in pairs))
         settings: dict[str, Any] = {
             "batch_size": _BATCH[self._device.type],
             "show_progress_bar": False,
-            "convert_to_tensor": True,
         }
-        query_rows = self._model.encode_query(queries, **settings)  # [Q, d]
-        document_rows = self._model.encode_document(documents, **settings)  # [D, d]
-        query_place = {query: place for place, query in enumerate(queries)}
-        document_place = {document: place for place, document in enumerate(documents)}
-        scores = self._model.similarity_pairwise(
-            query_rows[[query_place[query] for query, _ in pairs]],  # [len(pairs), d]
-            document_rows[[document_place[document] for _, document in pairs]],
+        queries = self._queries.rows(  # [len(pairs), d]
+            [query for query, _ in pairs], lambda new: self._model.encode_query(new, **settings)
         )
+        documents = self._documents.rows(  # [len(pairs), d]
+            [text for _, text in pairs], lambda new: self._model.encode_document(new, **settings)
+        )
+        scores = self._model.similarity_pairwise(np.stack(queries), np.stack(documents))
         scale = _COSINE_SCALE if self._model.similarity_fn_name == "cosine" else 1.0
         return [scale * score for score in scores.tolist()]
 
@@ -157,20 +158,34 @@ class SpladeTeacher:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._queries = load_query_encoder(name)
-        self._documents = Encoder.load(name)
+        self._query_encoder = load_query_encoder(name)
+        self._encoder = Encoder.load(name)
+        self._queries = _Kept()
+        self._documents = _Kept()
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        queries = list(dict.fromkeys(query for query, _ in pairs))
-        documents = list(dict.fromkeys(document for _, document in pairs))
-        query_rows = dict(zip(queries, self._queries.encode(queries), strict=True))
-        document_rows = dict(zip(documents, self._documents.encode(documents), strict=True))
+        queries = self._queries.rows([query for query, _ in pairs], self._query_encoder.encode)
+        documents = self._documents.rows([text for _, text in pairs], self._encoder.encode)
         scores = []
-        dense = np.zeros(len(self._documents.vocabulary), np.float32)  # [V] of one query
-        for query, document in pairs:
-            row = query_rows[query]
-            dense[row.ids] = row.weights
-            other = document_rows[document]
-            scores.append(float(dense[other.ids] @ other.weights))
-            dense[row.ids] = 0.0
+        dense = np.zeros(len(self._encoder.vocabulary), np.float32)  # [V] of one query
+        for query, document in zip(queries, documents, strict=True):
+            dense[query.ids] = query.weights
+            scores.append(float(dense[document.ids] @ document.weights))
+            dense[query.ids] = 0.0
         return scores
+
+
+class _Kept:
+    """Vectors of texts that will be asked for again: a mined document is a negative of many."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Any] = {}
+
+    def rows(self, texts: list[str], encode: Callable[[list[str]], Iterable[Any]]) -> list[Any]:
+        """Of each text, in order; those not seen lately are encoded now, all at once."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._rows]
+        self._rows.update(zip(new, encode(new) if new else (), strict=True))
+        rows = [self._rows[text] for text in texts]
+        for text in list(islice(self._rows, max(0, len(self._rows) - _KEPT_ROWS))):
+            del self._rows[text]  # the oldest
+        return rows

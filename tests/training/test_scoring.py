@@ -25,8 +25,9 @@ from splade_es.encoder import Encoder
 from splade_es.errors import SpladeEsError
 from splade_es.model import SpladeModel
 from splade_es.retriever import QueryTable, Retriever
-from splade_es.training import scoring
+from splade_es.training import scoring, teachers
 from splade_es.training.scoring import Scored, score
+from splade_es.training.teachers import SpladeTeacher
 
 HEART: dict[str, Any] = {
     "query": "heart attack",
@@ -129,6 +130,27 @@ def test_scores_do_not_depend_on_the_window(
     alone = [json.loads(line) for line in (tmp_path / "b").read_text().splitlines()]
     for a, b in zip(together, alone, strict=True):
         assert a["scores"] == pytest.approx(b["scores"], abs=1e-5)
+
+
+def test_a_text_seen_lately_is_not_encoded_again(
+    tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = SpladeTeacher(tiny_model)
+    pairs = [("heart attack", TEXTS["heart"]), ("heart attack", TEXTS["flu"])]
+    scores = teacher.score(pairs)
+    seen: list[str] = []
+
+    def encode(texts: list[str]) -> Any:
+        seen.extend(texts)
+        return Encoder.load(tiny_model).encode(texts)
+
+    monkeypatch.setattr(teacher._encoder, "encode", encode)
+    assert teacher.score([*pairs[::-1], ("heart attack", "milk")])[:2] == scores[::-1]
+    assert seen == ["milk"]
+    monkeypatch.setattr(teachers, "_KEPT_ROWS", 1)
+    assert teacher.score([("eye", TEXTS["flu"]), ("eye", "eye")])[1] > 0
+    teacher.score([("eye", TEXTS["heart"])])
+    assert seen == ["milk", "eye", TEXTS["heart"]]  # the oldest were forgotten
 
 
 def copied(counts: Scored) -> Scored:
