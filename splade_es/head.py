@@ -115,10 +115,14 @@ class _MaxOfLogits(torch.autograd.Function):
             grad_hidden.index_add_(0, winners, g * weight[ids])
             if learns:
                 grad_weight.index_add_(0, place[ids], g * hidden[winners])
+        grad_weight = grad_weight.to(weight.dtype)
+        if weight.device.type == "mps":  # which had no sparse tensors for long
+            dense = torch.zeros_like(weight).index_copy_(0, active, grad_weight)
+            return grad_tokens.to(tokens.dtype), dense, grad.sum(dim=0), None
         # dense, it would be the largest tensor of all, and nearly empty
         rows = torch.sparse_coo_tensor(
             active.unsqueeze(0),
-            grad_weight.to(weight.dtype),
+            grad_weight,
             weight.shape,
             is_coalesced=True,
             check_invariants=False,

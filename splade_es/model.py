@@ -160,7 +160,10 @@ class SpladeModel(nn.Module):
     def forward(self, **inputs: Tensor) -> Tensor:
         """SPLADE weights, float32 [B, V], of tokenizer output (input_ids, attention_mask, ...)."""
         hidden = self.hidden(**inputs)
-        with torch.autocast(hidden.device.type, enabled=False):  # the head chooses its own dtypes
+        kind = hidden.device.type
+        if torch.is_autocast_enabled(kind):  # the LayerNorm before it gives float32 on a GPU
+            hidden = hidden.to(torch.get_autocast_dtype(kind))
+        with torch.autocast(kind, enabled=False):  # the head chooses its own dtypes
             bias = self.decoder.bias.masked_fill(self.silent, SILENT)
             mask = inputs["attention_mask"]
             weights = splade_head(

@@ -39,7 +39,8 @@ def calibrate(model: SpladeModel, texts: list[str]) -> None:
     for module in fresh:
         if isinstance(module, nn.Linear) and module.in_features == module.out_features:
             module.weight.copy_(torch.eye(module.in_features))
-            module.bias.fill_(_SHIFT if norms else 0.0)
+            if module.bias is not None:  # ModernBERT's has none
+                module.bias.fill_(_SHIFT if norms else 0.0)
     model.decoder.bias.zero_()
 
     model.eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +36,10 @@ def check_output(output: Path, resume: bool) -> None:
         raise TrainingError(
             f"{output}: cannot be written ({error.strerror})", "Choose another --output."
         ) from error
-    if names and not resume:
+    if resume:  # what a kill in the middle of a save left
+        for part in output.glob(".part*"):
+            shutil.rmtree(part, ignore_errors=True)
+    elif names:
         raise TrainingError(
             f"{output}: the output directory is not empty",
             "Go on with the interrupted run in it with --resume, or choose another --output."

@@ -150,6 +150,23 @@ class TrainConfig:
             self._check("kind", self.kind in ("separate", "idf"), "separate or idf, to freeze it")
         if self.freeze_documents and self.kind == "idf" and not self.learn_idf:
             raise TrainingError("Nothing is left to train", "Add learn_idf.")
+        for side, learns in (
+            ("query", self.kind != "doc" and (self.kind != "idf" or self.learn_idf)),
+            ("doc", not self.freeze_documents),
+        ):
+            terms, threshold = f"{side}_terms", f"{side}_threshold"
+            if (target := getattr(self, terms)) is not None:
+                self._check(terms, learns, "left out: this side does not learn")
+                good = getattr(self, threshold) < target
+                self._check(threshold, good, f"below {terms}: under it nothing is regularized")
+        if self.query_terms is not None and self.doc_terms is not None:
+            for name in ("ramp", "ramp_delay"):
+                self._check(name, getattr(self, name) == 0, "0: targets of terms need no ramp")
+        if self.patience is not None:
+            self._check("patience", self.dev is not None, "left out where there is no dev set")
+        if self.df_index is not None:
+            kinds = (self.doc_regularizer, self.query_regularizer)
+            self._check("df_index", "df_flops" in kinds, "left out without df_flops")
         if self.idf is not None or self.learn_idf:
             self._check("kind", self.kind == "idf", "idf, to have such a table")
 

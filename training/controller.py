@@ -20,6 +20,8 @@ _MEMORY = 5.0
 # Lift of a step for each unit of error, and the error that is left to the weight alone.
 _LIFT = 0.1
 _DEAD_BAND = 0.05
+# Where no weight is small enough it stops here, of its start, so that the way back is short.
+_LOWEST = 1e-3
 # The largest error that counts, as a logarithm: far off, the weight moves 10 % a step.
 _LARGEST = 2.0
 
@@ -30,6 +32,7 @@ class TermTarget:
     def __init__(self, target: float, start: float) -> None:
         self._target = target
         self._integral = math.log(start)  # logarithm of the weight
+        self._lowest = self._integral + math.log(_LOWEST)
         self._error = 0.0  # logarithm of terms over target, smoothed
         self._weight = start
 
@@ -48,7 +51,7 @@ class TermTarget:
         error = math.log(max(terms, 0.5) / self._target)
         error = min(max(error, -_LARGEST), _LARGEST)
         self._error += (error - self._error) / _MEMORY
-        self._integral += _INTEGRAL * self._error
+        self._integral = max(self._integral + _INTEGRAL * self._error, self._lowest)
         self._weight = math.exp(self._integral + _PROPORTIONAL * self._error)
 
     def state(self) -> list[float]:

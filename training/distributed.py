@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class World:
@@ -41,15 +41,12 @@ class World:
         dist.all_gather(parts, padded)
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Add up the gradients of all processes; afterwards each has the same."""
+    def sum_gradients(self, gradients: Iterable[Tensor]) -> None:
+        """Add up those of all processes; afterwards each has the same."""
         if self.size == 1:
             return
-        for parameter in parameters:
-            if parameter.requires_grad:
-                if parameter.grad is None:  # this process had no text that reached it
-                    parameter.grad = torch.zeros_like(parameter)
-                dist.all_reduce(parameter.grad)
+        for gradient in gradients:
+            dist.all_reduce(gradient)
 
     def agree(self, number: float) -> float:
         """The first process' number, for all."""

@@ -7,6 +7,7 @@ less than 2^-16, while the rest of dropout, wherever the model has it, is torch'
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
 
 import torch
@@ -16,16 +17,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 def draw_fast_masks(module: nn.Module) -> None:
     """From now on, in all that the module's forward does."""
-    masks = _FastMasks()  # type: ignore[no-untyped-call]
+    forward = module.forward
 
-    def enter(*_: object) -> None:
-        masks.__enter__()  # type: ignore[no-untyped-call]
+    @wraps(forward)
+    def masked(*args: Any, **kwargs: Any) -> Any:
+        with _FastMasks():  # type: ignore[no-untyped-call]
+            return forward(*args, **kwargs)
 
-    def leave(*_: object) -> None:
-        masks.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-
-    module.register_forward_pre_hook(enter)
-    module.register_forward_hook(leave, always_call=True)
+    module.forward = masked
 
 
 class _FastMasks(TorchDispatchMode):
@@ -35,7 +34,6 @@ class _FastMasks(TorchDispatchMode):
         if (
             func is torch.ops.aten.bernoulli_.float
             and args[0].device.type == "cpu"
-            and args[0].dtype == torch.float32
             and args[0].is_contiguous()
         ):
             return _fill(*args)

@@ -61,7 +61,7 @@ def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None
 
     With a dev set the output holds the model of the best checkpoint, else the last. Every
     `save_every` steps all there is to the run goes to `checkpoint.pt` beside the model; with
-    `resume` it goes on from there and ends where it would have ended, bit for bit on one device.
+    `resume` it goes on from there and ends where it would have ended, on a CPU bit for bit.
     At the first SIGINT or SIGTERM the step is finished, a checkpoint written and Interrupted
     raised. Started by torchrun, the processes share each batch; the first one saves and yields.
     Raises TrainingError (also for a loss that is no number), ModelError and CorpusError.
@@ -82,7 +82,8 @@ def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None
                 config.data,
                 format=config.format,
                 corpus=config.corpus,
-                needs_scores=not DISTILLING.isdisjoint(config.losses),
+                needs_scores=not DISTILLING.isdisjoint(config.losses)
+                or config.false_negative_margin is not None,
             )
         )
         if "infonce" in config.losses and len(examples) < 2:
@@ -100,6 +101,12 @@ def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None
         if config.epochs is not None:
             size = min(config.batch_size, len(examples)) * config.accumulate
             steps = math.ceil(config.epochs * len(examples) / size)
+        if config.ramp_delay + config.ramp > steps:
+            raise TrainingError(
+                f"A ramp that ends at step {config.ramp_delay + config.ramp:,} of a run of "
+                f"{steps:,} would never reach its weights",
+                "Give a ramp, or a ramp_delay, to fit.",
+            )
         stepper = Stepper(config, model, world, device, steps)
         vocabulary = model.documents.vocabulary
         first, best, seconds, unimproved = 0, float("-inf"), 0.0, 0
@@ -147,7 +154,8 @@ def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None
             except ArithmeticError as error:
                 raise no_number(str(error), output) from error
             asked = bool(world.agree(stop.is_set()))
-            saving = asked or step % config.save_every == 0 or step == steps
+            due = step % config.save_every == 0 or step == steps
+            saving = asked or due
             if not (saving or step % config.log_every == 0 or step == first + 1):
                 continue
 
@@ -158,7 +166,7 @@ def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None
             )
             elapsed = time.perf_counter() - started
             seconds += elapsed
-            measures = dev.measure(model) if dev and saving and not asked else {}
+            measures = dev.measure(model) if dev and due else {}
             figure = measures.get(MEASURES.split()[0], float(step))  # no dev set: the last is best
             better = bool(saving and (measures or not config.dev) and figure > best)
             if measures or better:

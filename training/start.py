@@ -42,6 +42,11 @@ def start(config: TrainConfig, examples: Examples) -> Retriever:
                 f"{config.query_model} and {config.model} have different vocabularies",
                 "Choose two models with the same tokenizer.",
             )
+    elif config.kind in ("doc", "idf") and not documents.tokenizer.is_fast:
+        raise TrainingError(
+            f"kind {config.kind} reads queries by a tokenizer.json, and {config.model} has none",
+            "Choose the kind splade or separate, or a model with a fast tokenizer.",
+        )
     elif config.kind == "doc":
         queries = QueryTable(torch.ones(len(documents.silent)), documents.silent)
     elif config.kind == "idf":

@@ -84,7 +84,7 @@ class Stepper:
         )
         for _ in range(config.accumulate):
             outcome = self._batch(number, next(stream), outcome)
-        self._world.sum_gradients(parameters)
+        self._world.sum_gradients(p.grad for p in parameters if p.grad is not None)
         self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
         if not (self._scaler.is_enabled() or torch.isfinite(norm)):  # it skips such a step itself
@@ -95,7 +95,8 @@ class Stepper:
             self.objective.steer(*outcome.sums[2:].tolist())
             with torch.no_grad():
                 for name, side in (("query", self.model.queries), ("doc", self.model.documents)):
-                    if isinstance(side, SpladeModel):
+                    # a model without a bias is saved without one
+                    if isinstance(side, SpladeModel) and side.decoder.bias.requires_grad:
                         side.decoder.bias.add_(self.objective.lift(name))
         return outcome
 
@@ -177,16 +178,17 @@ def _learns(side: nn.Module) -> bool:
 
 
 def _groups(config: TrainConfig, model: Retriever) -> list[dict[str, Any]]:
-    """Parameters by learning rate and weight decay; the first group is never empty or special."""
-    tables: set[nn.Parameter] = set()
-    embeddings: set[nn.Parameter] = set()
+    """Parameters by learning rate and weight decay, those of the encoders first."""
+    # dicts for their order, which the optimizer's state goes by
+    tables: dict[nn.Parameter, None] = {}
+    embeddings: dict[nn.Parameter, None] = {}
     for side in (model.queries, model.documents):
         if isinstance(side, SpladeModel):
             # the decoder is tied to them in most models, and then it is the same parameter
-            embeddings.update(side.mlm.get_input_embeddings().parameters())
+            embeddings.update(dict.fromkeys(side.mlm.get_input_embeddings().parameters()))
         else:
-            tables.update(side.parameters())
-    rest = [p for p in model.parameters() if p not in tables | embeddings]
+            tables.update(dict.fromkeys(side.parameters()))
+    rest = [p for p in model.parameters() if p not in tables and p not in embeddings]
     embedding_lr = config.lr if config.embedding_lr is None else config.embedding_lr
     parts = [
         (config.lr, config.weight_decay, [p for p in rest if p.dim() > 1]),

@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForMaskedLM, AutoTokenizer
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    ModernBertConfig,
+    ModernBertModel,
+)
 
 from any_engine import META
 from models import TEXTS, WORDS
@@ -220,6 +225,49 @@ def test_a_signal_saves_and_says_how_to_go_on(config: TrainConfig, tmp_path: Pat
     list(train(stopped, resume=True))
     whole, resumed = weights(config.output), weights(stopped.output)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_signal_in_the_step_of_an_evaluation_does_not_skip_it(
+    config: TrainConfig, beir_folder: Path, tmp_path: Path, last: bool
+) -> None:
+    config = replace(config, dev=str(beir_folder), steps=4, save_every=4 if last else 2)
+    list(train(config))
+    stopped = replace(config, output=str(tmp_path / "stopped"))
+    run = train(stopped)
+    while next(run).step < (3 if last else 1):
+        pass
+    signal.raise_signal(signal.SIGTERM)
+    assert next(run).dev
+    with pytest.raises(Interrupted):
+        next(run)
+    list(train(stopped, resume=True))
+    whole, resumed = weights(config.output), weights(stopped.output)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    reports = [json.loads(Path(c.output, "training.json").read_text()) for c in (config, stopped)]
+    figures = [[(e["step"], e["dev"]) for e in report["history"]] for report in reports]
+    assert figures[0] == figures[1]
+
+
+def test_a_ramp_longer_than_the_run_is_refused(config: TrainConfig) -> None:
+    with pytest.raises(TrainingError) as caught:
+        next(train(replace(config, ramp=8, ramp_delay=1)))
+    assert str(caught.value) == (
+        "A ramp that ends at step 9 of a run of 8 would never reach its weights. "
+        "Give a ramp, or a ramp_delay, to fit."
+    )
+    assert next(train(replace(config, ramp=7, ramp_delay=1))).step == 1
+
+
+def test_what_a_kill_left_of_a_save_goes_when_the_run_goes_on(config: TrainConfig) -> None:
+    run = train(config)
+    while next(run).step < 4:
+        pass
+    run.close()
+    Path(config.output, ".partabc").mkdir()
+    Path(config.output, ".partabc", "model.safetensors").write_bytes(b"half")
+    list(train(config, resume=True))
+    assert not list(Path(config.output).glob(".part*"))
 
 
 def test_epochs_and_early_stopping(
@@ -441,6 +489,18 @@ def test_a_head_nobody_trained_is_calibrated(
     # the transform is the identity but for the scale, which its LayerNorm sets
     assert torch.cosine_similarity(hidden, transformed, dim=-1).min() > 0.95
     assert active.mean() < 0.1 * len(model.vocabulary)
+    config = ModernBertConfig(
+        vocab_size=len(AutoTokenizer.from_pretrained(source)), hidden_size=32,
+        intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=64, pad_token_id=0, cls_token_id=2, sep_token_id=3,
+        bos_token_id=2, eos_token_id=3,
+    )  # fmt: skip
+    ModernBertModel(config).save_pretrained(bare)  # whose transform has no bias
+    modern = SpladeModel.load(str(bare))
+    calibrate(modern, list(TEXTS.values()))
+    with torch.no_grad():
+        assert 0 < (modern(**inputs) > 0).float().mean() < 0.1
+
     trained = SpladeModel.load(source)
     before = trained.decoder.bias.clone()
     calibrate(trained, list(TEXTS.values()))
@@ -460,6 +520,20 @@ def test_a_head_nobody_trained_is_calibrated(
         ),
         ({"kind": "dense"}, "kind must be one of splade, separate, doc, idf, lexical, not dense"),
         ({"batch_size": 1}, "batch_size must be at least 2: infonce compares texts, not 1"),
+        (
+            {"kind": "idf", "query_terms": 20.0},
+            "query_terms must be left out: this side does not learn, not 20.0",
+        ),
+        (
+            {"doc_terms": 100.0, "doc_threshold": 150},
+            "doc_threshold must be below doc_terms: under it nothing is regularized, not 150",
+        ),
+        (
+            {"doc_terms": 100.0, "query_terms": 20.0, "ramp": 5},
+            "ramp must be 0: targets of terms need no ramp, not 5",
+        ),
+        ({"patience": 3}, "patience must be left out where there is no dev set, not 3"),
+        ({"df_index": "a"}, "df_index must be left out without df_flops, not a"),
     ],
 )
 def test_settings_are_checked(setting: dict[str, object], said: str) -> None:

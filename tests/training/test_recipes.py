@@ -33,7 +33,15 @@ def test_a_recipe_trains(name: str, tiny_model: str, tmp_path: Path) -> None:
     if config.epochs is None:
         assert config.steps is not None and config.ramp < config.steps
     small = replace(
-        config, steps=1, epochs=None, batch_size=2, query_length=16, doc_length=16, precision="fp32"
+        config,
+        steps=1,
+        ramp=0,
+        epochs=None,
+        batch_size=2,
+        accumulate=1,
+        query_length=16,
+        doc_length=16,
+        precision="fp32",
     )
     assert [log.step for log in train(small)] == [1]
 
