@@ -14,6 +14,7 @@ from models import SPECIAL
 from splade_es.corpus import read_documents
 from splade_es.encoder import Encoder
 from splade_es.engines.base import Engine
+from splade_es.errors import TrainingError
 from splade_es.expand import expand
 from splade_es.indexing import index_corpus, index_meta
 from splade_es.quantize import Quantizer
@@ -87,6 +88,11 @@ def test_japanese_is_learnt_indexed_and_found(
     rows = [{"query": query, "positive": text} for query, text in PAIRS.items()]
     pairs.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
     model = tmp_path / "model"
+    if make_tokenizer is mecab:  # which leaves no tokenizer.json for a table of queries
+        with pytest.raises(TrainingError, match="kind idf reads queries by"):
+            next(
+                train(TrainConfig(data=str(pairs), model=str(start), output=str(model), kind="idf"))
+            )
     settings = TrainConfig(
         data=str(pairs), model=str(start), output=str(model), steps=150, batch_size=6, lr=5e-3,
         query_length=24, doc_length=32, doc_lambda=1e-4, query_lambda=1e-4, precision="fp32",
