@@ -89,10 +89,13 @@ def test_japanese_is_learnt_indexed_and_found(
     pairs.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
     model = tmp_path / "model"
     if make_tokenizer is mecab:  # which leaves no tokenizer.json for a table of queries
+        table = TrainConfig(
+            data=str(pairs), model=str(start), output=str(model), kind="idf", query_length=24,
+            doc_length=32,
+        )  # fmt: skip
         with pytest.raises(TrainingError, match="kind idf reads queries by"):
-            next(
-                train(TrainConfig(data=str(pairs), model=str(start), output=str(model), kind="idf"))
-            )
+            next(train(table))
+        model.rmdir()
     settings = TrainConfig(
         data=str(pairs), model=str(start), output=str(model), steps=150, batch_size=6, lr=5e-3,
         query_length=24, doc_length=32, doc_lambda=1e-4, query_lambda=1e-4, precision="fp32",

@@ -6,7 +6,9 @@ too few lower it, in proportion, like a thermostat with proportional and integra
 works on logarithms, where a relation of terms answers to a relation of weights.
 
 A ranking loss alone leaves a document of a small model some 80 terms, and no weight above 0 gives
-it more. So where there are too few, the bias of the decoder is lifted a little in each step too.
+it more. So the bias of the decoder, which opens or shuts all terms alike, is steered too, a little
+in each step. Where queries and documents share it their errors cancel out in it, and the weights
+bring about the difference.
 """
 
 from __future__ import annotations
@@ -17,11 +19,10 @@ import math
 _INTEGRAL = 0.05
 _PROPORTIONAL = 2.0
 _MEMORY = 5.0
-# Lift of a step for each unit of error, and the error that is left to the weight alone.
-_LIFT = 0.1
-_DEAD_BAND = 0.05
-# Where no weight is small enough it stops here, of its start, so that the way back is short.
-_LOWEST = 1e-3
+# Of the bias, for each unit of error, in one step.
+_LIFT = 0.03
+# Where no weight is small enough it stops here, so that the way back is short.
+_LOWEST = 1e-7
 # The largest error that counts, as a logarithm: far off, the weight moves 10 % a step.
 _LARGEST = 2.0
 
@@ -32,7 +33,6 @@ class TermTarget:
     def __init__(self, target: float, start: float) -> None:
         self._target = target
         self._integral = math.log(start)  # logarithm of the weight
-        self._lowest = self._integral + math.log(_LOWEST)
         self._error = 0.0  # logarithm of terms over target, smoothed
         self._weight = start
 
@@ -44,14 +44,14 @@ class TermTarget:
     @property
     def lift(self) -> float:
         """What to add to the logits of every token, once."""
-        return _LIFT * max(0.0, -self._error - _DEAD_BAND)
+        return -_LIFT * self._error
 
     def update(self, terms: float) -> None:
         """terms: mean active terms of a text in the step that was made."""
         error = math.log(max(terms, 0.5) / self._target)
         error = min(max(error, -_LARGEST), _LARGEST)
         self._error += (error - self._error) / _MEMORY
-        self._integral = max(self._integral + _INTEGRAL * self._error, self._lowest)
+        self._integral = max(self._integral + _INTEGRAL * self._error, math.log(_LOWEST))
         self._weight = math.exp(self._integral + _PROPORTIONAL * self._error)
 
     def state(self) -> list[float]:
