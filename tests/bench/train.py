@@ -20,6 +20,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -168,6 +169,7 @@ def prepare(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace, name: str, steps: int) -> tuple[list[tuple[float, float]], float]:
     """(seconds, loss) of each step, and the peak of memory in MB, in a process of its own."""
+    shutil.rmtree(Path(args.folder, name), ignore_errors=True)  # of the run before
     subprocess.run(
         [sys.executable, __file__, f"--one={name}", f"--steps={steps}", f"--batch={args.batch}",
          f"--length={args.length}", f"--pairs={args.pairs}", f"--model={args.model}",
