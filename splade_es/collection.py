@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from splade_es.corpus import parse_document
 from splade_es.errors import CorpusError
+from splade_es.files import whole_file
 from splade_es.jsonl import find_file, read_lines
 from splade_es.records import Qrels, Query, Run
 
@@ -176,32 +177,18 @@ def write_run(path: str, run: Run, tag: str = "splade-es") -> None:
     The file appears whole or not at all. Raises CorpusError if it cannot be written, or if an id
     has white space, which the format has no place for.
     """
-    target = os.path.realpath(path)  # a link stays a link
-    special = os.path.exists(target) and not os.path.isfile(target)  # /dev/null must stay, too
-    temporary = target if special else f"{target}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            for query, scores in run.items():
-                ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
-                for rank, (document, score) in enumerate(ranked, start=1):
-                    line = f"{query} Q0 {document} {rank} {float(score)!r} {tag}"
-                    if len(line.split()) != 6:
-                        raise CorpusError(
-                            f'{path}: an id of query "{query}", document "{document}" is empty or '
-                            "has white space",
-                            "A run file cannot hold it; use ids without white space.",
-                        )
-                    file.write(line + "\n")
-        if not special:
-            os.replace(temporary, target)
-    except OSError as exc:
-        raise CorpusError(
-            f"{path}: cannot be written ({exc.strerror or exc})",
-            "Check the directory, its permissions and its free space.",
-        ) from exc
-    finally:
-        if not special and os.path.exists(temporary):
-            os.remove(temporary)
+    with whole_file(path, CorpusError) as file:
+        for query, scores in run.items():
+            ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+            for rank, (document, score) in enumerate(ranked, start=1):
+                line = f"{query} Q0 {document} {rank} {float(score)!r} {tag}"
+                if len(line.split()) != 6:
+                    raise CorpusError(
+                        f'{path}: an id of query "{query}", document "{document}" is empty or '
+                        "has white space",
+                        "A run file cannot hold it; use ids without white space.",
+                    )
+                file.write(line + "\n")
 
 
 def _decode(lines: _Lines) -> Iterator[tuple[str, str]]:

@@ -99,12 +99,13 @@ class _MaxOfLogits(torch.autograd.Function):
         learns = ctx.needs_input_grad[1]
         grad = grads[0]  # [B, V], zero wherever relu was shut
         grad_tokens = torch.zeros_like(tokens, dtype=torch.float32)  # [T, d]
-        active = grad.any(dim=0).nonzero().squeeze(1)  # [m], ids of any row
-        place = torch.empty(len(weight), dtype=torch.int64, device=weight.device)  # [V]
-        place[active] = torch.arange(len(active), device=weight.device)
-        grad_weight = tokens.new_zeros(
-            (len(active), weight.shape[1]), dtype=torch.float32
-        )  # [m, d]
+        if learns:
+            active = grad.any(dim=0).nonzero().squeeze(1)  # [m], ids of any row
+            place = torch.empty(len(weight), dtype=torch.int64, device=weight.device)  # [V]
+            place[active] = torch.arange(len(active), device=weight.device)
+            grad_weight = tokens.new_zeros(  # [m, d]
+                (len(active), weight.shape[1]), dtype=torch.float32
+            )
         parts = zip(grad, tokens.split(ctx.lengths), grad_tokens.split(ctx.lengths), strict=True)
         for row, hidden, grad_hidden in parts:
             ids = row.nonzero().squeeze(1)  # [n]
@@ -115,18 +116,17 @@ class _MaxOfLogits(torch.autograd.Function):
             grad_hidden.index_add_(0, winners, g * weight[ids])
             if learns:
                 grad_weight.index_add_(0, place[ids], g * hidden[winners])
-        grad_weight = grad_weight.to(weight.dtype)
-        if weight.device.type == "mps":  # which had no sparse tensors for long
-            dense = torch.zeros_like(weight).index_copy_(0, active, grad_weight)
-            return grad_tokens.to(tokens.dtype), dense, grad.sum(dim=0), None
-        # dense, it would be the largest tensor of all, and nearly empty
-        rows = torch.sparse_coo_tensor(
-            active.unsqueeze(0),
-            grad_weight,
-            weight.shape,
-            is_coalesced=True,
-            check_invariants=False,
-        )
+        rows = None
+        if learns and weight.device.type == "mps":  # which had no sparse tensors for long
+            rows = torch.zeros_like(weight).index_copy_(0, active, grad_weight.to(weight.dtype))
+        elif learns:  # dense, it would be the largest tensor of all, and nearly empty
+            rows = torch.sparse_coo_tensor(
+                active.unsqueeze(0),
+                grad_weight.to(weight.dtype),
+                weight.shape,
+                is_coalesced=True,
+                check_invariants=False,
+            )
         return grad_tokens.to(tokens.dtype), rows, grad.sum(dim=0), None
 
 

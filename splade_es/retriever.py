@@ -53,6 +53,12 @@ class Retriever(nn.Module):
         self.documents = documents
         self.queries = queries
 
+    @property
+    def encoders(self) -> list[SpladeModel]:
+        """One or two: one that does both is there once."""
+        sides = dict.fromkeys((self.queries, self.documents))
+        return [side for side in sides if isinstance(side, SpladeModel)]
+
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Write a directory that `SpladeModel.load`, transformers and sentence-transformers load.
 

@@ -5,4 +5,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # import-mode=importlib adds no folder by itself
 
-pytest_plugins = ["servers", "any_engine", "models"]
+pytest_plugins = ["servers", "any_engine", "models", "command_line"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any
 
 from splade_es.errors import TrainingError
 from splade_es.jsonl import parse_object, read_lines
@@ -33,29 +32,8 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-@contextmanager
-def whole_file(path: str, *inputs: str | None) -> Iterator[TextIO]:
-    """A file to write, beside its place; it takes it when the block ends, and not by an error.
-
-    inputs: files that are read meanwhile. Raises TrainingError if `path` is one of them, or if it
-    cannot be written.
-    """
-    target = os.path.realpath(path)  # a link stays a link
+def check_not_input(path: str, *inputs: str | None) -> None:
+    """Raises TrainingError if `path` is one of the inputs, which are read while it is written."""
     for name in inputs:
-        if name and os.path.exists(name) and os.path.realpath(name) == target:
+        if name and os.path.exists(name) and os.path.realpath(name) == os.path.realpath(path):
             raise TrainingError(f"{path}: this is the input", "Name another file for the output.")
-    special = os.path.exists(target) and not os.path.isfile(target)  # /dev/stdout must stay, too
-    part = target if special else f"{target}.{os.getpid()}.tmp"
-    try:
-        with open(part, "w", encoding="utf-8") as file:
-            yield file
-        if not special:
-            os.replace(part, target)
-    except OSError as error:
-        raise TrainingError(
-            f"{path}: cannot be written ({error.strerror or error})",
-            "Check the directory, its permissions and its free space.",
-        ) from error
-    finally:
-        if not special and os.path.exists(part):
-            os.remove(part)

@@ -24,10 +24,11 @@ from splade_es.collection import open_beir
 from splade_es.corpus import read_documents
 from splade_es.engines.base import Engine
 from splade_es.errors import CorpusError, TrainingError
+from splade_es.files import whole_file
 from splade_es.jsonl import find_file
 from splade_es.records import Document, Query
 from splade_es.search import Searcher
-from splade_es.training.lines import is_text, read_rows, whole_file
+from splade_es.training.lines import check_not_input, is_text, read_rows
 
 # Queries that are searched at once, and hits whose texts are in memory at once.
 _BATCH_QUERIES = 64
@@ -87,7 +88,8 @@ def mine(
         else [data]
     )
     mined = Mined()
-    with whole_file(output, *sources) as file, closing(read_pairs(data, split)) as pairs:
+    check_not_input(output, *sources)
+    with whole_file(output, TrainingError) as file, closing(read_pairs(data, split)) as pairs:
         (mined.total,) = pairs.execute("SELECT COUNT(DISTINCT query) FROM pairs").fetchone()
         queries = _by_query(pairs)
         size = max(1, min(_BATCH_QUERIES, _BATCH_HITS // max(1, depth)))

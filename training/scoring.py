@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from splade_es.errors import TrainingError
-from splade_es.training.lines import is_text, read_rows, whole_file
+from splade_es.files import whole_file
+from splade_es.training.lines import check_not_input, is_text, read_rows
 from splade_es.training.teachers import load_teacher
 
 #: What the mean of several teachers is multiplied by, as in OpenSearch's sample of tuning: it makes
@@ -51,7 +52,8 @@ def score(
     """
     if path == "-":
         raise TrainingError("stdin cannot be read twice", "Give a file.")
-    with whole_file(output, path) as file:
+    check_not_input(output, path)
+    with whole_file(output, TrainingError) as file:
         scored = Scored(total=sum(1 for _ in _read(path)))
         if not scored.total:
             raise TrainingError(f"{path}: no lines", 'Write lines with "query" and "positive".')

@@ -63,11 +63,11 @@ def start(config: TrainConfig, examples: Examples) -> Retriever:
     documents.lexical = config.kind == "lexical"
     if config.freeze_documents:
         documents.requires_grad_(False)
+    model = Retriever(documents, queries)
     if config.embedding_lr == 0:
-        for side in (documents, queries):
-            if isinstance(side, SpladeModel):
-                side.mlm.get_input_embeddings().requires_grad_(False)
-    return Retriever(documents, queries)
+        for encoder in model.encoders:
+            encoder.mlm.get_input_embeddings().requires_grad_(False)
+    return model
 
 
 def corpus_texts(config: TrainConfig, examples: Examples, count: int) -> list[str]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from splade_es.encoder import fast_dtype
 from splade_es.errors import TrainingError
 from splade_es.model import SpladeModel
-from splade_es.retriever import Retriever
+from splade_es.retriever import QueryTable, Retriever
 from splade_es.training.batches import Batch
 from splade_es.training.config import TrainConfig
 from splade_es.training.distributed import World
@@ -45,13 +45,12 @@ class Stepper:
         if config.freeze_documents:
             model.documents.eval()
         if device.type == "cpu":
-            for side in {model.queries, model.documents}:
-                if isinstance(side, SpladeModel):
-                    draw_fast_masks(side.mlm)
-                    # a dense gradient, for each few texts anew, would be all zeros but their tokens
-                    embeddings = side.mlm.get_input_embeddings()
-                    if isinstance(embeddings, nn.Embedding):
-                        embeddings.sparse = True
+            for encoder in model.encoders:
+                draw_fast_masks(encoder.mlm)
+                # a dense gradient, for each few texts anew, would be all zeros but their tokens
+                embeddings = encoder.mlm.get_input_embeddings()
+                if isinstance(embeddings, nn.Embedding):
+                    embeddings.sparse = True
         self.objective = Objective(
             config, model.documents, _learns(model.queries), _learns(model.documents)
         )
@@ -180,14 +179,12 @@ def _learns(side: nn.Module) -> bool:
 def _groups(config: TrainConfig, model: Retriever) -> list[dict[str, Any]]:
     """Parameters by learning rate and weight decay, those of the encoders first."""
     # dicts for their order, which the optimizer's state goes by
-    tables: dict[nn.Parameter, None] = {}
-    embeddings: dict[nn.Parameter, None] = {}
-    for side in (model.queries, model.documents):
-        if isinstance(side, SpladeModel):
-            # the decoder is tied to them in most models, and then it is the same parameter
-            embeddings.update(dict.fromkeys(side.mlm.get_input_embeddings().parameters()))
-        else:
-            tables.update(dict.fromkeys(side.parameters()))
+    # the decoder is tied to the embeddings in most models, and then it is the same parameter
+    embeddings = dict.fromkeys(
+        p for encoder in model.encoders for p in encoder.mlm.get_input_embeddings().parameters()
+    )
+    table = isinstance(model.queries, QueryTable)
+    tables = dict.fromkeys(model.queries.parameters() if table else ())
     rest = [p for p in model.parameters() if p not in tables and p not in embeddings]
     embedding_lr = config.lr if config.embedding_lr is None else config.embedding_lr
     parts = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,30 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from command_line import run
 
 from models import TEXTS
-from splade_es.cli.main import main
 from splade_es.encoder import Encoder
 from splade_es.quantize import Quantizer
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A local engine of its own, and no settings of the person who runs the tests."""
-    for name in [name for name in os.environ if name.startswith("SPLADE_ES_")]:
-        if not name.startswith("SPLADE_ES_TEST_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("SPLADE_ES_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "home"
-
-
-def run(*args: object, stdin: str | None = None) -> Result:
-    result = CliRunner().invoke(main, [str(arg) for arg in args], input=stdin)
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def error(*args: object, code: int = 1, stdin: str | None = None) -> str:
