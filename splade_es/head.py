@@ -5,13 +5,18 @@
 
 over the unmasked positions l; an activation of log1p_relu takes log1p once more (2504.14839). The
 plain way builds the B x L x V logits, several times over. Here they never exist: log1p and relu are
-monotone, so the max comes first; it is taken tile by tile, for a slice of the vocabulary at a time;
-padding is dropped, not computed; and the gradient of a max reaches one position only, so backward
-touches the winning token of each active entry and nothing else.
+monotone, so the max comes first; it is taken tile by tile, for a slice of the vocabulary at a time,
+on CUDA in one kernel (head_triton.py); padding is dropped, not computed; and the gradient of a max
+reaches one position only, so backward touches the winning token of each active entry and nothing
+else.
 """
 
 from __future__ import annotations
 
+import functools
+import warnings
+from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any, cast
 
 import torch
@@ -23,6 +28,7 @@ from splade_es.layout import Activation, Pooling
 # until it is reduced; on a GPU few large products are better, bounded to 2^26 logits.
 _CPU_TILE = 512
 _GPU_TILE_ELEMENTS = 2**26
+_GPU_ENTRY_ELEMENTS = 2**25
 
 
 def splade_head(
@@ -73,6 +79,30 @@ def _tile(tokens: Tensor, size: int) -> int:
     return max(_CPU_TILE, min(size, _GPU_TILE_ELEMENTS // max(1, len(tokens))))
 
 
+def _use_kernel(tokens: Tensor) -> bool:
+    return tokens.is_cuda and _kernel_works()
+
+
+@functools.cache
+def _kernel_works() -> bool:
+    """Triton comes with torch on Linux, but needs a C compiler and a GPU that is not too old."""
+    if find_spec("triton") is None:
+        return False
+    from splade_es.head_triton import max_of_logits
+
+    try:
+        some = torch.zeros(16, 16, device="cuda")
+        max_of_logits(some, some, [16])
+    except Exception as error:  # of Triton, of the compiler, of the driver
+        warnings.warn(
+            f"The Triton kernel does not run here ({type(error).__name__}: {error}): "
+            "encoding and training are slower than they could be. Is a C compiler installed?",
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
 class _MaxOfLogits(torch.autograd.Function):
     """float32 [B, V]: max over each row's tokens of tokens @ weight.T + bias; -inf for none."""
 
@@ -80,15 +110,19 @@ class _MaxOfLogits(torch.autograd.Function):
     def forward(
         ctx: Any, tokens: Tensor, weight: Tensor, bias: Tensor, lengths: list[int]
     ) -> Tensor:
-        size = len(weight)
-        best = tokens.new_full((len(lengths), size), float("-inf"), dtype=torch.float32)  # [B, V]
-        tile = _tile(tokens, size)
-        for start in range(0, size, tile):
-            columns = slice(start, start + tile)
-            logits = tokens @ weight[columns].to(tokens.dtype).T  # [T, tile]
-            for row, part in enumerate(logits.split(lengths)):  # [L_row, tile]
-                if len(part):
-                    best[row, columns] = part.amax(dim=0)
+        ctx.winners = None
+        if _use_kernel(tokens):
+            from splade_es.head_triton import max_of_logits
+
+            best, ctx.winners = max_of_logits(tokens, weight.to(tokens.dtype), lengths)
+        else:
+            best = tokens.new_empty((len(lengths), len(weight)), dtype=torch.float32)  # [B, V]
+            tile = _tile(tokens, len(weight))
+            for start in range(0, len(weight), tile):
+                columns = slice(start, start + tile)
+                logits = tokens @ weight[columns].to(tokens.dtype).T  # [T, tile]
+                for row, part in enumerate(logits.split(lengths)):  # [L_row, tile]
+                    best[row, columns] = part.amax(dim=0) if len(part) else float("-inf")
         ctx.save_for_backward(tokens, weight)
         ctx.lengths = lengths
         return best.add_(bias)  # the same for every position, so it can wait until after the max
@@ -97,7 +131,7 @@ class _MaxOfLogits(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         tokens, weight = ctx.saved_tensors
         learns = ctx.needs_input_grad[1]
-        grad = grads[0]  # [B, V], zero wherever relu was shut
+        grad = grads[0]  # [B, V], zero wherever relu was shut, and so in rows without tokens
         grad_tokens = torch.zeros_like(tokens, dtype=torch.float32)  # [T, d]
         if learns:
             active = grad.any(dim=0).nonzero().squeeze(1)  # [m], ids of any row
@@ -106,16 +140,10 @@ class _MaxOfLogits(torch.autograd.Function):
             grad_weight = tokens.new_zeros(  # [m, d]
                 (len(active), weight.shape[1]), dtype=torch.float32
             )
-        parts = zip(grad, tokens.split(ctx.lengths), grad_tokens.split(ctx.lengths), strict=True)
-        for row, hidden, grad_hidden in parts:
-            ids = row.nonzero().squeeze(1)  # [n]
-            if len(ids) == 0 or len(hidden) == 0:
-                continue
-            winners = winning_positions(hidden, weight, ids)  # [n]
-            g = row[ids].unsqueeze(1)  # [n, 1]
-            grad_hidden.index_add_(0, winners, g * weight[ids])
+        for ids, g, winners in _entries(grad, tokens, weight, ctx.lengths, ctx.winners):
+            grad_tokens.index_add_(0, winners, g * weight[ids])
             if learns:
-                grad_weight.index_add_(0, place[ids], g * hidden[winners])
+                grad_weight.index_add_(0, place[ids], g * tokens[winners])
         rows = None
         if learns and weight.device.type == "mps":  # which had no sparse tensors for long
             rows = torch.zeros_like(weight).index_copy_(0, active, grad_weight.to(weight.dtype))
@@ -128,6 +156,25 @@ class _MaxOfLogits(torch.autograd.Function):
                 check_invariants=False,
             )
         return grad_tokens.to(tokens.dtype), rows, grad.sum(dim=0), None
+
+
+def _entries(
+    grad: Tensor, tokens: Tensor, weight: Tensor, lengths: list[int], winners: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The entries of grad [B, V] that are not zero, some at a time, so that n x d stays small:
+    ids [n] of the vocabulary, gradients [n, 1], and the rows of tokens [n] that won them."""
+    if winners is not None:
+        every, ids = grad.nonzero(as_tuple=True)  # [N], [N]
+        some = max(1, _GPU_ENTRY_ELEMENTS // weight.shape[1])
+        for row, id in zip(every.split(some), ids.split(some), strict=True):
+            yield id, grad[row, id].unsqueeze(1), winners[row, id]
+        return
+    start = 0
+    for row, hidden in zip(grad, tokens.split(lengths), strict=True):
+        ids = row.nonzero().squeeze(1)  # [n]
+        if len(ids):
+            yield ids, row[ids].unsqueeze(1), start + winning_positions(hidden, weight, ids)
+        start += len(hidden)
 
 
 class _SumOfActivations(torch.autograd.Function):

@@ -1,0 +1,84 @@
+"""The CUDA kernel of the head: on a GPU, or else in Triton's interpreter (see conftest.py)."""
+
+import pytest
+import torch
+from test_head import case, dense_head
+
+from splade_es import head
+from splade_es.head import splade_head
+
+pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
+from splade_es.head_triton import max_of_logits
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("lengths", "dim", "size"),
+    [([3, 0, 130, 1], 24, 515), ([5, 7], 17, 32), ([0], 8, 40), ([1, 64, 65], 70, 129)],
+)
+def test_max_and_argmax_are_those_of_all_logits(
+    lengths: list[int], dim: int, size: int, dtype: torch.dtype
+) -> None:
+    g = torch.Generator().manual_seed(0)
+    tokens = torch.randn(sum(lengths), dim, generator=g).to(DEVICE, dtype)
+    weight = torch.randn(size, dim, generator=g).to(DEVICE, dtype)
+    best, winners = max_of_logits(tokens, weight, lengths)
+    assert best.dtype == torch.float32 and winners.dtype == torch.int32
+    start = 0
+    for row, part in enumerate(tokens.split(lengths)):
+        if len(part):
+            top, at = (part.float() @ weight.float().T).max(dim=0)
+            torch.testing.assert_close(best[row], top, atol=1e-4, rtol=1e-5)
+            assert torch.equal(winners[row].long(), start + at)
+        else:
+            assert torch.isneginf(best[row]).all()
+        start += len(part)
+
+
+def test_the_first_of_equal_logits_wins() -> None:
+    tokens = torch.ones(200, 8, device=DEVICE)  # more than one block of them
+    _, winners = max_of_logits(tokens, torch.ones(3, 8, device=DEVICE), [150, 50])
+    assert winners.tolist() == [[0] * 3, [150] * 3]
+
+
+@pytest.mark.slow
+def test_a_vocabulary_of_xlm_r() -> None:
+    tokens, weight = (
+        torch.randn(20, 16, device=DEVICE).half(),
+        torch.randn(250_002, 16, device=DEVICE).half(),
+    )
+    best, _ = max_of_logits(tokens, weight, [20])
+    torch.testing.assert_close(best[0], (tokens.float() @ weight.float().T).amax(0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_values_and_gradients_of_the_head_are_those_of_the_dense_formula(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(head, "_use_kernel", lambda tokens: True)
+    monkeypatch.setattr(head, "_GPU_ENTRY_ELEMENTS", 16 * 100)  # several parts
+    hidden, mask, weight, bias = (t.detach().to(DEVICE) for t in case(4, 9, 16, 300, dtype))
+    mask[2] = 0
+    for leaf in (hidden, weight, bias):
+        leaf.requires_grad_()
+    inputs = (hidden, weight, bias)
+    ours, theirs = (
+        splade_head(hidden, mask, weight, bias),
+        dense_head(hidden, mask, weight, bias, "max"),
+    )
+    tolerance = 1e-5 if dtype == torch.float32 else 0.05
+    torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=tolerance)
+    assert (ours > 0).sum() > 100
+    upstream = torch.rand(ours.shape, device=DEVICE) * ((ours > 0) == (theirs > 0))
+    for a, b in zip(
+        torch.autograd.grad((ours * upstream).sum(), inputs),
+        torch.autograd.grad((theirs * upstream).sum(), inputs),
+        strict=True,
+    ):
+        if dtype == torch.float32:
+            torch.testing.assert_close(a.to_dense(), b, atol=1e-4, rtol=1e-4)
+        else:  # two positions may tie after rounding
+            flat = a.to_dense().float().flatten(), b.float().flatten()
+            assert torch.cosine_similarity(*flat, dim=0) > 0.99
