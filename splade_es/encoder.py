@@ -2,22 +2,25 @@
 
 A window of texts is tokenised and sorted by length, so that a batch holds texts of like length and
 little padding; batches are filled up to a budget of tokens, not of texts; the non-zero entries are
-picked on the device, and only they travel.
+picked on the device, and only they travel. The next window is tokenised meanwhile.
 """
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Literal, cast
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from splade_es import int8
 from splade_es.errors import ModelError
-from splade_es.head import winning_positions
+from splade_es.head import activate, winning_positions
 from splade_es.model import SpladeModel
 from splade_es.records import SparseRow
 
@@ -27,6 +30,8 @@ _WINDOW_BATCHES = 8
 _WINDOW_CHARACTERS = 8_000_000
 _CPU_BATCH_TOKENS = 4096
 _GPU_BATCH_TOKENS = 65536
+# Fewer tokens than this, a query's, are not worth the making of a screen.
+_SCREEN_TOKENS = 512
 # A text longer than this many characters for each token asked for is first cut there.
 _CHARACTERS_PER_TOKEN = 32
 
@@ -38,6 +43,16 @@ def pick_device() -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+#: What is computed in; with int8 that is all but the products of the encoder.
+DTYPES = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "int8": torch.float32,
+}
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
@@ -52,14 +67,38 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 class Encoder:
     """A SPLADE model ready to encode.
 
+    precision: auto is `fast_dtype`; int8, on x86 CPUs, multiplies with 8 bits inside the encoder,
+    and exactly in the head. Raises ModelError for int8 elsewhere.
+
     name: directory or hub name; vocabulary: the token of each id; special tokens are in it, but
     never in a row.
     """
 
-    def __init__(self, model: SpladeModel, device: torch.device | None = None) -> None:
+    def __init__(
+        self,
+        model: SpladeModel,
+        device: torch.device | None = None,
+        precision: Precision = "auto",
+    ) -> None:
         self.device = device or pick_device()
-        self.dtype = fast_dtype(self.device)
+        self._dtype = fast_dtype(self.device) if precision == "auto" else DTYPES[precision]
         self.model = model.to(self.device).eval()
+        if precision == "int8":
+            if self.device.type != "cpu" or not int8.available():
+                raise ModelError(
+                    f"There are no 8-bit products for {self.device.type} on this machine",
+                    "Leave the precision to splade-es, or use an x86 CPU.",
+                )
+            int8.quantize_linear(model.mlm.base_model)
+        self._screens = (
+            self.device.type == "cpu"
+            and self._dtype == torch.float32
+            and int8.available()
+            and model.pooling == "max"
+            and not model.lexical
+        )
+        self._screen: int8.Screen | None = None
+        self._share = 1.0  # of the budget of tokens, halved each time the memory does not suffice
         self.name = model.name
         self.max_length = model.max_length
         self.pooling = model.pooling
@@ -72,6 +111,8 @@ class Encoder:
         name: str,
         max_length: int | None = None,
         side: Literal["document", "query"] = "document",
+        device: torch.device | None = None,
+        precision: Precision = "auto",
     ) -> Encoder:
         """Load a trained SPLADE model. Raises ModelError, also for a head nobody has trained."""
         model = SpladeModel.load(name, max_length, side)
@@ -82,7 +123,7 @@ class Encoder:
             )
         # a hub name means the same everywhere; a directory must be found from any other one
         model.name = os.path.abspath(name) if os.path.isdir(name) else name
-        return cls(model)
+        return cls(model, device, precision)
 
     def encode(
         self,
@@ -99,8 +140,14 @@ class Encoder:
         budget = batch_tokens or (
             _CPU_BATCH_TOKENS if self.device.type == "cpu" else _GPU_BATCH_TOKENS
         )
-        for window in _windows(texts, _WINDOW_BATCHES * max(1, budget // self.max_length)):
-            yield from self._encode_window(window, budget, with_sources)
+        waiting: deque[Future[list[list[int]]]] = deque()
+        with ThreadPoolExecutor(1) as tokenizing:
+            for window in _windows(texts, _WINDOW_BATCHES * max(1, budget // self.max_length)):
+                waiting.append(tokenizing.submit(_tokenize, self.model, window))
+                if len(waiting) > 1:
+                    yield from self._encode_window(waiting.popleft().result(), budget, with_sources)
+            for future in waiting:
+                yield from self._encode_window(future.result(), budget, with_sources)
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """(start, end) characters of each token of the text: what SparseRow.sources points into.
@@ -124,39 +171,66 @@ class Encoder:
             end = spans[-1][1]
         return spans
 
-    def _encode_window(self, texts: list[str], budget: int, with_sources: bool) -> list[SparseRow]:
-        ids = _tokenize(self.model, texts)
-        rows = [SparseRow(np.empty(0, np.int32), np.empty(0, np.float32)) for _ in texts]
+    def _encode_window(
+        self, ids: list[list[int]], budget: int, with_sources: bool
+    ) -> list[SparseRow]:
+        rows = [SparseRow(np.empty(0, np.int32), np.empty(0, np.float32)) for _ in ids]
         # Of special tokens alone a model still makes something up, the same for each such text.
         order = [i for i, row in enumerate(ids) if not self._special.issuperset(row)]
         order.sort(key=lambda i: len(ids[i]), reverse=True)
         while order:
-            size = max(1, budget // max(1, len(ids[order[0]])))  # the longest is first
-            batch, order = order[:size], order[size:]
-            encoded = self._encode_batch([ids[i] for i in batch], with_sources)
+            longest = max(1, len(ids[order[0]]))
+            batch = order[: max(1, int(self._share * budget) // longest)]
+            try:
+                encoded = self._encode_batch([ids[i] for i in batch], with_sources)
+            except torch.OutOfMemoryError as error:
+                if len(batch) == 1:
+                    raise ModelError(
+                        f"The memory of {self.device} does not suffice for one text of {longest} "
+                        "tokens",
+                        "Free some of it, or choose a smaller --max-length.",
+                    ) from error
+                self._share /= 2
+                continue
             for i, row in zip(batch, encoded, strict=True):
                 rows[i] = row
+            order = order[len(batch) :]
         return rows
 
     @torch.inference_mode()
-    def _encode_batch(self, ids: list[list[int]], with_sources: bool) -> Iterator[SparseRow]:
+    def _encode_batch(self, ids: list[list[int]], with_sources: bool) -> list[SparseRow]:
         inputs = pad(self.model, ids, self.device)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            weights = self.model(**inputs)  # [B, V]
-            hidden = self.model.hidden(**inputs) if with_sources else None  # [B, L, d]
-        rows, columns = weights.nonzero(as_tuple=True)  # [N], [N], ordered by row, then id
+        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
+            hidden = self.model.hidden(**inputs)  # [B, L, d]
+            rows, columns, weights = self._active(hidden, inputs)  # [N] each
         counts = torch.bincount(rows, minlength=len(ids)).cpu()
         ends = counts.cumsum(0).tolist()
         all_ids = columns.to(torch.int32).cpu().numpy()
-        all_weights = weights[rows, columns].float().cpu().numpy()
+        all_weights = weights.cpu().numpy()
+        encoded = []
         for row, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
             sources: NDArray[np.int32] | None = None
-            if hidden is not None:
+            if with_sources:
                 winners = winning_positions(
                     hidden[row, : len(ids[row])], self.model.decoder.weight, columns[start:end]
                 )
                 sources = winners.to(torch.int32).cpu().numpy()
-            yield SparseRow(all_ids[start:end], all_weights[start:end], sources)
+            encoded.append(SparseRow(all_ids[start:end], all_weights[start:end], sources))
+        return encoded
+
+    def _active(self, hidden: Tensor, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """text [N], id [N] and float32 weight [N] of the active entries, by text, then id."""
+        mask = inputs["attention_mask"].bool()  # [B, L]
+        if self._screens and int(mask.sum()) >= _SCREEN_TOKENS:
+            tokens = hidden[mask]  # [T, d]
+            if self._screen is None:
+                self._screen = int8.Screen(self.model.decoder.weight, self.model.bias, tokens)
+            if self._screen.worth:
+                rows, columns, logits = self._screen.active(tokens, mask.sum(dim=1).tolist())
+                return rows, columns, activate(logits, self.model.activation)
+        weights = self.model.weights(hidden, inputs)  # [B, V]
+        rows, columns = weights.nonzero(as_tuple=True)
+        return rows, columns, weights[rows, columns]
 
 
 def pad(model: SpladeModel, ids: list[list[int]], device: torch.device) -> dict[str, Tensor]:

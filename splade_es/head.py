@@ -48,11 +48,16 @@ def splade_head(
     """
     tokens = hidden[mask.bool()]  # [T, d], rows of the batch one after the other, no padding
     lengths = mask.bool().sum(dim=1).tolist()
-    twice = activation == "log1p_relu"
     if pooling == "sum":
+        twice = activation == "log1p_relu"
         return cast(Tensor, _SumOfActivations.apply(tokens, weight, bias, lengths, twice))
-    once = torch.log1p(torch.relu(_MaxOfLogits.apply(tokens, weight, bias, lengths)))
-    return torch.log1p(once) if twice else once
+    return activate(_MaxOfLogits.apply(tokens, weight, bias, lengths), activation)
+
+
+def activate(logits: Tensor, activation: Activation) -> Tensor:
+    """The weight that a logit becomes."""
+    once = torch.log1p(torch.relu(logits))
+    return torch.log1p(once) if activation == "log1p_relu" else once
 
 
 def presence(input_ids: Tensor, mask: Tensor, size: int) -> Tensor:

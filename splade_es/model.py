@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -153,21 +153,28 @@ class SpladeModel(nn.Module):
                 "Use an encoder like BERT, DistilBERT, RoBERTa or ModernBERT.",
             ) from error
 
+    @property
+    def bias(self) -> Tensor:
+        """The decoder's bias [V], SILENT for tokens that never become a feature."""
+        return self.decoder.bias.masked_fill(self.silent, SILENT)
+
     def hidden(self, **inputs: Tensor) -> Tensor:
         """The transformed hidden states H [B, L, d] of tokenizer output [B, L]."""
         return cast(Tensor, self.mlm(**inputs).logits)
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """SPLADE weights, float32 [B, V], of tokenizer output (input_ids, attention_mask, ...)."""
-        hidden = self.hidden(**inputs)
+        return self.weights(self.hidden(**inputs), inputs)
+
+    def weights(self, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        """SPLADE weights, float32 [B, V], of hidden states [B, L, d]."""
         kind = hidden.device.type
         if torch.is_autocast_enabled(kind):  # the LayerNorm before it gives float32 on a GPU
             hidden = hidden.to(torch.get_autocast_dtype(kind))
         with torch.autocast(kind, enabled=False):  # the head chooses its own dtypes
-            bias = self.decoder.bias.masked_fill(self.silent, SILENT)
             mask = inputs["attention_mask"]
             weights = splade_head(
-                hidden, mask, self.decoder.weight, bias, self.pooling, self.activation
+                hidden, mask, self.decoder.weight, self.bias, self.pooling, self.activation
             )
             if self.lexical:
                 weights = weights * presence(inputs["input_ids"], mask, weights.shape[1])

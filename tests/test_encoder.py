@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
 
 from models import TEXTS, WORDS
 from splade_es.encoder import Encoder
@@ -96,3 +97,33 @@ def test_expansion_needs_max_pooling(tiny_model: str) -> None:
     encoder.pooling = "sum"
     with pytest.raises(ModelError, match="sums over the words"):
         expand(encoder, "heart", None)
+
+
+def test_a_batch_is_halved_until_the_memory_suffices(
+    tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder.load(tiny_model)
+    expected = list(encoder.encode(TEXTS.values()))
+    sizes = []
+    hidden = encoder.model.hidden
+
+    def small(**inputs: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > 2:
+            raise torch.OutOfMemoryError
+        return hidden(**inputs)
+
+    monkeypatch.setattr(encoder.model, "hidden", small)
+    rows = list(encoder.encode(TEXTS.values(), batch_tokens=64))
+    for row, before in zip(rows, expected, strict=True):
+        assert row.ids.tolist() == before.ids.tolist()
+    assert max(sizes) > 2 and sizes[-1] <= 2  # it has learnt what fits
+    list(encoder.encode(TEXTS.values(), batch_tokens=64))
+    assert sizes[-1] <= 2
+
+    def none(**inputs: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(encoder.model, "hidden", none)
+    with pytest.raises(ModelError, match=r"memory of cpu does not suffice for one text of \d+ tok"):
+        list(encoder.encode(["heart"]))

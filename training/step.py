@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from splade_es.encoder import fast_dtype
+from splade_es.encoder import DTYPES, fast_dtype
 from splade_es.errors import TrainingError
 from splade_es.model import SpladeModel
 from splade_es.retriever import QueryTable, Retriever
@@ -19,8 +19,6 @@ from splade_es.training.dropout import draw_fast_masks
 from splade_es.training.encoding import Encoding
 from splade_es.training.losses import Targets
 from splade_es.training.objective import Objective
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Outcome(NamedTuple):
@@ -55,9 +53,7 @@ class Stepper:
             config, model.documents, _learns(model.queries), _learns(model.documents)
         )
         self._config, self._world, self._device, self._steps = config, world, device, steps
-        self._dtype = (
-            fast_dtype(device) if config.precision == "auto" else _DTYPES[config.precision]
-        )
+        self._dtype = fast_dtype(device) if config.precision == "auto" else DTYPES[config.precision]
         self._optimizer = torch.optim.AdamW(_groups(config, model), fused=True)
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._dtype == torch.float16)
 
