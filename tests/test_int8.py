@@ -1,4 +1,4 @@
-"""8-bit products: the screened head is that of float32, the encoder's layers are close to theirs."""
+"""8-bit products: the screened head is that of float32, the encoder close to it."""
 
 import pytest
 import torch
