@@ -9,8 +9,10 @@ import click
 from splade_es import __version__
 from splade_es.cli.delete import delete
 from splade_es.cli.demo import demo
+from splade_es.cli.encode import encode
 from splade_es.cli.evaluate import evaluate
 from splade_es.cli.expand import expand
+from splade_es.cli.export import export
 from splade_es.cli.index import index
 from splade_es.cli.info import info
 from splade_es.cli.mine import mine
@@ -57,5 +59,7 @@ def main() -> None:
     """
 
 
-for command in (train, index, search, evaluate, mine, score, expand, info, delete, demo):
+for command in (
+    train, index, search, evaluate, mine, score, encode, export, expand, info, delete, demo,
+):  # fmt: skip
     main.add_command(command)

@@ -1,33 +1,37 @@
-"""Documents into an index: encode, quantise, send.
+"""Documents with their vectors into an index.
 
-Encoding and sending overlap: this thread encodes, one other thread sends, and a short queue between
-them bounds the memory. One sender keeps the order of the corpus, so the last of two documents with
-the same id wins, as it would line by line.
+Encoding and sending overlap: this thread takes what is encoded, one other thread sends, and a short
+queue between them bounds the memory. One sender keeps the order of the corpus, so the last of two
+documents with the same id wins, as it would line by line.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import queue
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import TextIO
 
 from splade_es import __version__
 from splade_es.engines.base import FIELD, TRY_LATER, Engine, FieldType, check_field_type
-from splade_es.errors import CorpusError, EngineError, IndexMismatch, RequestTooLarge, Unavailable
+from splade_es.errors import EngineError, IndexMismatch, RequestTooLarge, Unavailable
 from splade_es.features import CODEC, feature_names, vocabulary_sha256
 from splade_es.layout import fingerprint, read_layout
-from splade_es.quantize import Quantized, Quantizer
+from splade_es.quantize import Quantizer
 from splade_es.queries import TextEncoder
-from splade_es.records import Action, Document, IndexMeta, ItemResult, Rejected
+from splade_es.records import (
+    Action,
+    Document,
+    Encoded,
+    IndexMeta,
+    ItemResult,
+    Quantized,
+    Rejected,
+)
+from splade_es.rejects import Rejects
 
 # One bulk request: a few MB is what both servers take best, and what a resend can afford.
 _REQUEST_DOCUMENTS = 256
@@ -112,55 +116,26 @@ def check_same(stored: IndexMeta, ours: IndexMeta, index: str) -> None:
             )
 
 
-@contextmanager
-def rejects_file(path: Path) -> Iterator[TextIO]:
-    """A file to write rejects to. It takes its place at the end, and only if there were any: those
-    of an earlier load, which somebody may be mending, stay. Raises CorpusError."""
-    target = path.resolve()
-    special = target.exists() and not target.is_file()  # /dev/null, say
-    part = target if special else target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        # half a surrogate pair, as a broken line may hold, is no UTF-8 but can be written as JSON
-        file = part.open("w", encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise CorpusError(
-            f"{path}: cannot be written ({error.strerror})",
-            "Name another file for bad lines with --rejects.",
-        ) from error
-    try:
-        with file:
-            yield file
-    finally:
-        if not special:
-            if part.stat().st_size:
-                part.replace(target)
-            else:
-                part.unlink()
-
-
 def index_corpus(
-    items: Iterable[Document | Rejected],
-    encoder: TextEncoder,
-    quantizer: Quantizer,
+    encoded: Iterable[Encoded | Rejected],
+    vocabulary: list[str],
     engine: Engine,
     index: str,
-    rejects: TextIO,
-    *,
-    fail_fast: bool = False,
+    rejects: Rejects,
 ) -> Iterator[Summary]:
     """Index every document; yields the same Summary, brought up to date, after each request.
 
-    What is rejected, by the reader or by the engine, goes to `rejects` as JSON Lines
-    {"place", "reason", "line"}, and the rest is indexed; with `fail_fast` the first one raises
-    CorpusError. Raises EngineError if the engine fails for good: what was acknowledged stays.
+    vocabulary: the token of each id of the vectors. What is rejected, by the reader or by the
+    engine, goes to `rejects`, and the rest is indexed. Raises EngineError if the engine fails for
+    good: what was acknowledged stays.
     """
     started = time.perf_counter()
     summary = Summary()
     engine.refresh(index)
     before = engine.count(index)
-    sender = _Sender(engine, index, rejects, summary, fail_fast)
+    sender = _Sender(engine, index, rejects, summary)
     try:
-        for request in _requests(_encode(items, encoder, quantizer, sender)):
+        for request in _requests(_actions(encoded, vocabulary, sender)):
             sender.put(request)
             summary.seconds = time.perf_counter() - started
             yield summary
@@ -215,15 +190,12 @@ def _surface(token: str) -> str:
 class _Sender:
     """The thread that sends, the queue to it, and the file of rejects."""
 
-    def __init__(
-        self, engine: Engine, index: str, rejects: TextIO, summary: Summary, fail_fast: bool
-    ) -> None:
+    def __init__(self, engine: Engine, index: str, rejects: Rejects, summary: Summary) -> None:
         self._engine = engine
         self._index = index
         self._rejects = rejects
         self._lock = threading.Lock()  # both threads count and reject
         self.summary = summary
-        self._fail_fast = fail_fast
         self._failure: BaseException | None = None
         self._stopping = threading.Event()
         self._queue: queue.Queue[list[tuple[Document, Action]] | None] = queue.Queue(
@@ -256,18 +228,9 @@ class _Sender:
         self._thread.join()
 
     def reject(self, item: Rejected) -> None:
-        """Write one reject down and count it; with fail_fast raise it instead."""
-        if self._fail_fast:
-            raise CorpusError(f"{item.place}: {item.reason}", "Loading stopped there.")
+        """Write one reject down and count it. Raises CorpusError where the first one is enough."""
         with self._lock:
-            try:
-                self._rejects.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
-                self._rejects.flush()
-            except OSError as error:
-                raise CorpusError(
-                    f"{item.place}: this bad line cannot be written down ({error.strerror})",
-                    "Free some space, or name another file with --rejects.",
-                ) from error
+            self._rejects.add(item)
             self.summary.rejected += 1
             if self.summary.first_rejected is None:
                 self.summary.first_rejected = item
@@ -345,30 +308,17 @@ class _Sender:
         )
 
 
-def _encode(
-    items: Iterable[Document | Rejected],
-    encoder: TextEncoder,
-    quantizer: Quantizer,
-    sender: _Sender,
+def _actions(
+    encoded: Iterable[Encoded | Rejected], vocabulary: list[str], sender: _Sender
 ) -> Iterator[tuple[Document, Action]]:
-    names = feature_names(encoder.vocabulary)
-    waiting: deque[Document] = deque()
-    summary = sender.summary
-
-    def bodies() -> Iterator[str]:
-        for item in items:
-            summary.read += 1
-            if isinstance(item, Rejected):
-                sender.reject(item)
-            else:
-                waiting.append(item)
-                yield item.body
-
-    for row in encoder.encode(bodies()):
-        document = waiting.popleft()
-        quantized = quantizer.quantize(row)
-        summary.saturated += quantized.saturated
-        yield document, to_action(document, quantized, encoder.vocabulary, names)
+    names = feature_names(vocabulary)
+    for item in encoded:
+        sender.summary.read += 1
+        if isinstance(item, Rejected):
+            sender.reject(item)
+        else:
+            sender.summary.saturated += item.vector.saturated
+            yield item.document, to_action(item.document, item.vector, vocabulary, names)
 
 
 def _requests(

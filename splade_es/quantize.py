@@ -8,26 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from splade_es.engines.base import MAX_WEIGHT
 from splade_es.errors import ModelError
-from splade_es.records import SparseRow
-
-
-class Quantized(NamedTuple):
-    """One document vector as stored, by ascending vocabulary id.
-
-    ids: int32 [n]; values: int32 [n], each in 1..MAX_WEIGHT; saturated: how many of them were
-    larger and were clipped to MAX_WEIGHT.
-    """
-
-    ids: NDArray[np.int32]
-    values: NDArray[np.int32]
-    saturated: int
+from splade_es.records import Quantized, SparseRow
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The records that flow through the toolkit, one for each stage of the walk.
 
-    line -> Document -> SparseRow -> Features -> Action -> ItemResult
+    line -> Document -> SparseRow -> Quantized -> Action -> ItemResult
     text -> Query    -> SparseRow -> [Clause] -> [Hit]  -> Run
 
 Nothing here imports another module of the package, so everything may import this one.
@@ -69,6 +69,25 @@ class SparseRow:
     ids: NDArray[np.int32]
     weights: NDArray[np.float32]
     sources: NDArray[np.int32] | None = None
+
+
+class Quantized(NamedTuple):
+    """One document vector as stored, by ascending vocabulary id.
+
+    ids: int32 [n]; values: int32 [n], each in 1..512; saturated: how many of them were larger and
+    were clipped.
+    """
+
+    ids: NDArray[np.int32]
+    values: NDArray[np.int32]
+    saturated: int
+
+
+class Encoded(NamedTuple):
+    """A document with its vector as stored."""
+
+    document: Document
+    vector: Quantized
 
 
 class Clause(NamedTuple):

@@ -15,10 +15,12 @@ from splade_es.engines.base import Engine
 from splade_es.engines.local import LocalEngine
 from splade_es.errors import CorpusError, EngineError, IndexMismatch, RequestTooLarge, Unavailable
 from splade_es.features import token_of
-from splade_es.indexing import Summary, index_corpus, index_meta, open_index, rejects_file
+from splade_es.indexing import Summary, index_corpus, index_meta, open_index
 from splade_es.quantize import Quantizer
 from splade_es.records import Action, Document, ItemResult, Query, Rejected
+from splade_es.rejects import rejects_file
 from splade_es.search import Searcher
+from splade_es.vectors import encode_documents
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +37,9 @@ def load(
     fail_fast: bool = False,
 ) -> Summary:
     summary = Summary()
-    with rejects_file(rejects) as file:
-        for summary in index_corpus(  # noqa: B007
-            items, encoder, Quantizer(), engine, index, file, fail_fast=fail_fast
-        ):
+    with rejects_file(rejects, fail_fast) as file:
+        encoded = encode_documents(items, encoder, Quantizer())
+        for summary in index_corpus(encoded, encoder.vocabulary, engine, index, file):  # noqa: B007
             pass
     return summary
 
@@ -263,7 +264,7 @@ def test_fail_fast_stops_at_the_first_bad_line(encoder: Encoder, tmp_path: Path)
         Rejected("c:2", "no text", "{}"),
         Document("b", "bone"),
     ]
-    with pytest.raises(CorpusError, match=r"^c:2: no text\. Loading stopped there\.$"):
+    with pytest.raises(CorpusError, match=r"^c:2: no text\. Nothing after it was read\.$"):
         load(items, encoder, engine, "x", tmp_path / "r", fail_fast=True)
     assert not (tmp_path / "r").exists()
     engine.close()

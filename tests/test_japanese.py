@@ -18,9 +18,11 @@ from splade_es.errors import TrainingError
 from splade_es.expand import expand
 from splade_es.indexing import index_corpus, index_meta
 from splade_es.quantize import Quantizer
+from splade_es.rejects import rejects_file
 from splade_es.search import Searcher
 from splade_es.training.config import TrainConfig
 from splade_es.training.loop import train
+from splade_es.vectors import encode_documents
 
 PAIRS = {
     "心臓病の薬": "狭心症の治療にはニトログリセリンを使う。",
@@ -108,9 +110,9 @@ def test_japanese_is_learnt_indexed_and_found(
     encoder, index = Encoder.load(str(model)), f"test-{uuid.uuid4().hex}"
     engine.create(index, index_meta(encoder, Quantizer()))
     try:
-        with (tmp_path / "rejects").open("w") as rejects:
-            items = read_documents(str(corpus))
-            list(index_corpus(items, encoder, Quantizer(), engine, index, rejects))
+        with rejects_file(tmp_path / "rejects") as rejects:
+            encoded = encode_documents(read_documents(str(corpus)), encoder, Quantizer())
+            list(index_corpus(encoded, encoder.vocabulary, engine, index, rejects))
         searcher = Searcher(engine, index)
         for number, query in enumerate(PAIRS):
             assert searcher.search(query, 3)[0].id == str(number), query

@@ -150,7 +150,7 @@ def test_bad_lines_are_set_aside_and_the_rest_is_indexed(tmp_path: Path, tiny_mo
     assert error(*args) == (
         f"5 of 8 lines were rejected, the first at {corpus}:2: no text; give each line a "
         '"text" or "contents". All are in corpus.jsonl.rejects.jsonl with their reasons: '
-        "mend these lines and index them again."
+        "mend these lines and give them again."
     )
     rejects = [json.loads(x) for x in Path(f"{corpus}.rejects.jsonl").read_text().splitlines()]
     assert [reject["place"] for reject in rejects] == [f"{corpus}:{n}" for n in (2, 4, 6, 7, 8)]
@@ -175,7 +175,7 @@ def test_a_weight_that_no_engine_takes_is_an_error_not_a_loss(
 def test_saturated_weights_are_reported(corpus_file: Path, tiny_model: str) -> None:
     result = run("index", corpus_file, "--model", tiny_model, "--index", "x", "--scale", "9999")
     assert result.exit_code == 0
-    assert "weights were too large and were clipped: index anew with a smaller" in result.stderr
+    assert "weights were too large and were clipped: encode anew with a smaller" in result.stderr
 
 
 def test_rejects_that_cannot_be_written(corpus_file: Path, tiny_model: str) -> None:

@@ -19,9 +19,11 @@ from splade_es.errors import IndexMissing, SpladeEsError
 from splade_es.indexing import index_corpus, index_meta, open_index
 from splade_es.quantize import Quantizer
 from splade_es.records import Action, Document, Query
+from splade_es.rejects import rejects_file
 from splade_es.search import Searcher
 from splade_es.training import mining
 from splade_es.training.mining import Mined, mine
+from splade_es.vectors import encode_documents
 
 #: Ten documents that BM25 ranks d0, d1, ... for "heart": of one length, with fewer and fewer of it.
 RANKED = {f"d{n}": "heart " * (12 - n) + "bone " * n for n in range(10)}
@@ -94,8 +96,9 @@ def test_the_model_of_the_index_searches(engine: Engine, tiny_model: str, tmp_pa
     open_index(engine, name, index_meta(encoder, quantizer), recreate=True)
     try:
         documents = (Document(id, text) for id, text in TEXTS.items())
-        with (tmp_path / "rejects").open("w") as rejects:
-            list(index_corpus(documents, encoder, quantizer, engine, name, rejects))
+        with rejects_file(tmp_path / "rejects") as rejects:
+            encoded = encode_documents(documents, encoder, quantizer)
+            list(index_corpus(encoded, encoder.vocabulary, engine, name, rejects))
         searcher = Searcher(engine, name)
         (ranked,) = searcher.run([Query("q", "heart attack")], 4).values()
         pairs = write(tmp_path / "pairs.jsonl", {"query": "heart attack", "positive": "x"})

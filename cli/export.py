@@ -1,0 +1,49 @@
+"""splade-es export"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from splade_es.cli.options import json_option
+from splade_es.cli.output import print_json
+
+if TYPE_CHECKING:
+    from splade_es.export import Format
+
+
+@click.command()
+@click.argument("vectors")
+@click.option(
+    "--format",
+    type=click.Choice(["anserini", "jsonl", "ciff", "npz"]),
+    required=True,
+    help="anserini: a JsonVectorCollection; jsonl: ids and weights; ciff: an inverted index in the "
+    "Common Index File Format; npz: a SciPy CSR matrix.",
+)
+@click.option("--output", required=True, help="File to write.")
+@json_option
+def export(vectors: str, format: Format, output: str, as_json: bool) -> None:
+    """Write VECTORS, a folder of `splade-es encode`, for another engine.
+
+    \b
+    Example:
+      splade-es encode corpus.jsonl --model model --output vectors
+      splade-es export vectors --format ciff --output articles.ciff
+    """
+    from tqdm import tqdm
+
+    from splade_es.export import export as write
+    from splade_es.vectors import open_vectors
+
+    folder = open_vectors(vectors)
+    count = 0
+    with tqdm(total=folder.documents, unit=" documents", disable=not sys.stderr.isatty()) as bar:
+        for count in write(folder, format, output):
+            bar.update(count - bar.n)
+    if as_json:
+        print_json({"output": output, "format": format, "documents": count})
+    else:
+        click.echo(f"{output}: {count:,} documents")

@@ -1,0 +1,62 @@
+"""Input that could not be used, kept with its reasons, so that it can be mended and given again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TextIO
+
+from splade_es.errors import CorpusError
+from splade_es.records import Rejected
+
+
+class Rejects:
+    """Writes each as a JSON line {"place", "reason", "line"}; or, with fail_fast, raises the first
+    as a CorpusError."""
+
+    def __init__(self, file: TextIO, fail_fast: bool = False) -> None:
+        self._file = file
+        self._fail_fast = fail_fast
+
+    def add(self, item: Rejected) -> None:
+        """Raises CorpusError, also if it cannot be written."""
+        if self._fail_fast:
+            raise CorpusError(f"{item.place}: {item.reason}", "Nothing after it was read.")
+        try:
+            self._file.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise CorpusError(
+                f"{item.place}: this bad line cannot be written down ({error.strerror})",
+                "Free some space, or name another file with --rejects.",
+            ) from error
+
+
+@contextmanager
+def rejects_file(path: Path, fail_fast: bool = False) -> Iterator[Rejects]:
+    """A file to write rejects to. It takes its place at the end, and only if there were any: those
+    of an earlier load, which somebody may be mending, stay. Raises CorpusError."""
+    target = path.resolve()
+    special = target.exists() and not target.is_file()  # /dev/null, say
+    part = target if special else target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        # half a surrogate pair, as a broken line may hold, is no UTF-8 but can be written as JSON
+        file = part.open("w", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise CorpusError(
+            f"{path}: cannot be written ({error.strerror})",
+            "Name another file for bad lines with --rejects.",
+        ) from error
+    try:
+        with file:
+            yield Rejects(file, fail_fast)
+    finally:
+        if not special:
+            if part.stat().st_size:
+                part.replace(target)
+            else:
+                part.unlink()

@@ -1,0 +1,309 @@
+"""Documents into vectors, and vectors into a folder: encoded once, they are indexed often.
+
+    vectors/meta.json            what an index must remember, how they were encoded, how many
+    vectors/vocabulary.json      the token of each id
+    vectors/part-00000.parquet   id, title, text, fields (as JSON), indices, values; and so on
+
+A part is written whole or not at all, in the order of the corpus, so that what was interrupted goes
+on after the last one. Parquet needs pyarrow, an extra.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from splade_es.errors import CorpusError
+from splade_es.files import whole_file
+from splade_es.quantize import Quantizer
+from splade_es.queries import TextEncoder
+from splade_es.records import Document, Encoded, IndexMeta, Quantized, Rejected
+from splade_es.rejects import Rejects
+
+_META, _VOCABULARY = "meta.json", "vocabulary.json"
+# Documents of a part: what is encoded again after a kill -9, and what is held in memory.
+_PART_DOCUMENTS = 2048
+
+
+def encode_documents(
+    items: Iterable[Document | Rejected], encoder: TextEncoder, quantizer: Quantizer
+) -> Iterator[Encoded | Rejected]:
+    """Each document with its vector, and each reject as it is, in the order of the corpus."""
+    waiting: deque[Document | Rejected] = deque()
+
+    def bodies() -> Iterator[str]:
+        for item in items:
+            waiting.append(item)
+            if isinstance(item, Document):
+                yield item.body
+
+    for row in encoder.encode(bodies()):
+        while isinstance(item := waiting.popleft(), Rejected):
+            yield item
+        yield Encoded(item, quantizer.quantize(row))
+    for item in waiting:  # after the last document only rejects are left
+        assert isinstance(item, Rejected)
+        yield item
+
+
+class VectorFolder(NamedTuple):
+    """A folder of vectors. meta and vocabulary: of the model; documents: how many there are, None
+    while encoding has not ended."""
+
+    path: Path
+    meta: IndexMeta
+    vocabulary: list[str]
+    documents: int | None
+
+
+def is_vector_folder(path: str) -> bool:
+    return os.path.isfile(os.path.join(path, _META)) and os.path.isfile(
+        os.path.join(path, _VOCABULARY)
+    )
+
+
+def open_vectors(path: str) -> VectorFolder:
+    """Raises CorpusError for a folder that cannot be read or is not complete."""
+    folder = _open(Path(path))
+    if folder.documents is None:
+        raise CorpusError(
+            f"{path}: its encoding has not ended", "Go on with splade-es encode ... --resume."
+        )
+    return folder
+
+
+def read_vectors(folder: VectorFolder) -> Iterator[Encoded]:
+    """The documents in the order of the corpus. Raises CorpusError for a part that cannot be read,
+    and at the end if there are not as many as the folder says."""
+    count = 0
+    for path in _parts(folder.path):
+        columns = _read_part(path, None)
+        lists = columns["indices"]
+        ends = np.asarray(lists.offsets)  # [n + 1]
+        ids = np.asarray(lists.values)  # all of the part, one document after the other
+        values = np.asarray(columns["values"].values).astype(np.int32)
+        texts = zip(
+            *(columns[name].to_pylist() for name in ("id", "title", "text", "fields")), strict=True
+        )
+        for n, (id, title, text, fields) in enumerate(texts):
+            start, end = ends[n], ends[n + 1]
+            yield Encoded(
+                Document(id, text, title, json.loads(fields), f"{path}:{n + 1}"),
+                Quantized(ids[start:end], values[start:end], 0),
+            )
+            count += 1
+    if count != folder.documents:
+        raise CorpusError(
+            f"{folder.path}: {count:,} documents where there were {folder.documents}",
+            "A part is missing: encode the corpus again.",
+        )
+
+
+class Progress(NamedTuple):
+    """What was read so far, in this run: encoded + rejected = read."""
+
+    read: int
+    encoded: int
+    rejected: int
+    saturated: int
+    first_rejected: Rejected | None
+
+
+def write_vectors(
+    path: str,
+    items: Iterable[Document | Rejected],
+    encoder: TextEncoder,
+    quantizer: Quantizer,
+    meta: IndexMeta,
+    rejects: Rejects,
+    *,
+    resume: bool = False,
+) -> Iterator[Progress]:
+    """Encode documents into a new folder; with `resume` go on with what is there.
+
+    Yields after each document. Raises CorpusError if the folder is there and not to be resumed, if
+    it was begun with another model, setting or corpus, or cannot be written.
+    """
+    folder = Path(path)
+    _begin(folder, meta, quantizer, encoder.vocabulary, resume)
+    known = _known_ids(folder)
+    number = len(_parts(folder))
+    progress = Progress(0, 0, 0, 0, None)
+    part: list[Encoded] = []
+    try:
+        for item in encode_documents(_unknown(items, known, folder), encoder, quantizer):
+            progress = progress._replace(read=progress.read + 1)
+            if isinstance(item, Rejected):
+                rejects.add(item)
+                progress = progress._replace(
+                    rejected=progress.rejected + 1,
+                    first_rejected=progress.first_rejected or item,
+                )
+            else:
+                part.append(item)
+                progress = progress._replace(
+                    encoded=progress.encoded + 1,
+                    saturated=progress.saturated + item.vector.saturated,
+                )
+            if len(part) == _PART_DOCUMENTS:
+                _write_part(folder, number, part)
+                number += 1
+                part = []
+            yield progress
+    finally:
+        if part:  # an interrupt loses nothing either
+            _write_part(folder, number, part)
+    _write_meta(folder, meta, quantizer, sum(1 for _ in _known_ids(folder)))
+
+
+def _begin(
+    folder: Path, meta: IndexMeta, quantizer: Quantizer, vocabulary: list[str], resume: bool
+) -> None:
+    if is_vector_folder(str(folder)):
+        if not resume:
+            raise CorpusError(
+                f"{folder}: vectors are there already",
+                "Go on with them by --resume, or choose another --output.",
+            )
+        stored = _read_json(folder / _META)
+        wanted = _meta(meta, quantizer, None)
+        for name in wanted:
+            # where the model lies, and the toolkit's version, may differ
+            if name not in ("model", "toolkit", "documents") and stored.get(name) != wanted[name]:
+                what = "model" if name in ("fingerprint", "vocabulary") else name
+                raise CorpusError(
+                    f"{folder}: begun with another {what}",
+                    "Resume with the same model and settings, or choose another --output.",
+                )
+        return
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise CorpusError(f"{folder}: there is something else in it", "Choose another folder.")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CorpusError(
+            f"{folder}: cannot be made ({error.strerror})", "Choose another --output."
+        ) from error
+    with whole_file(str(folder / _VOCABULARY), CorpusError) as file:
+        json.dump(vocabulary, file, ensure_ascii=False)
+    _write_meta(folder, meta, quantizer, None)
+
+
+def _unknown(
+    items: Iterable[Document | Rejected], known: Iterator[str], folder: Path
+) -> Iterator[Document | Rejected]:
+    """What is not yet in the folder; rejects, which cost nothing, all come again."""
+    for item in items:
+        if isinstance(item, Document) and (id := next(known, None)) is not None:
+            if id != item.id:
+                raise CorpusError(
+                    f"{item.place}: {item.id!r}, where {folder} goes on with {id!r}",
+                    "Resume with the corpus it was begun with, or choose another --output.",
+                )
+        else:
+            yield item
+    if (id := next(known, None)) is not None:
+        raise CorpusError(
+            f"The corpus ends where {folder} goes on with {id!r}",
+            "Resume with the corpus it was begun with, or choose another --output.",
+        )
+
+
+def _known_ids(folder: Path) -> Iterator[str]:
+    for path in _parts(folder):
+        yield from _read_part(path, ["id"])["id"].to_pylist()
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def _open(path: Path) -> VectorFolder:
+    meta, vocabulary = _read_json(path / _META), _read_json(path / _VOCABULARY)
+    try:
+        names = IndexMeta.__dataclass_fields__
+        return VectorFolder(
+            path,
+            IndexMeta(**{name: meta[name] for name in names}),
+            [str(token) for token in vocabulary],
+            meta["documents"],
+        )
+    except (KeyError, TypeError) as error:
+        raise CorpusError(
+            f"{path}/{_META}: not what splade-es encode writes ({error})",
+            "Encode the corpus again.",
+        ) from error
+
+
+def _meta(meta: IndexMeta, quantizer: Quantizer, documents: int | None) -> dict[str, Any]:
+    return {
+        **meta.to_dict(),
+        "top_k": quantizer.top_k,
+        "threshold": quantizer.threshold,
+        "documents": documents,
+    }
+
+
+def _write_meta(folder: Path, meta: IndexMeta, quantizer: Quantizer, documents: int | None) -> None:
+    with whole_file(str(folder / _META), CorpusError) as file:
+        json.dump(_meta(meta, quantizer, documents), file, indent=2)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CorpusError(
+            f"{path}: cannot be read ({error})", "Encode the corpus again."
+        ) from error
+
+
+def _read_part(path: Path, columns: list[str] | None) -> dict[str, Any]:
+    pa, pq = _pyarrow()
+    try:
+        table = pq.read_table(path, columns=columns)
+        return {name: table[name].combine_chunks() for name in table.column_names}
+    except (OSError, pa.ArrowException) as error:
+        raise CorpusError(
+            f"{path}: cannot be read ({error})", "Encode the corpus again."
+        ) from error
+
+
+def _write_part(folder: Path, number: int, part: list[Encoded]) -> None:
+    pa, pq = _pyarrow()
+    documents = [item.document for item in part]
+    vectors = [item.vector for item in part]
+    ends = pa.array(np.cumsum([0, *(len(v.ids) for v in vectors)]).astype(np.int32))
+    table = pa.table(
+        {
+            "id": [d.id for d in documents],
+            "title": [d.title for d in documents],
+            "text": [d.text for d in documents],
+            "fields": [json.dumps(dict(d.fields), ensure_ascii=False) for d in documents],
+            "indices": pa.ListArray.from_arrays(ends, np.concatenate([v.ids for v in vectors])),
+            "values": pa.ListArray.from_arrays(
+                ends, np.concatenate([v.values for v in vectors]).astype(np.int16)
+            ),
+        }
+    )
+    path = folder / f"part-{number:05}.parquet"
+    with whole_file(str(path), CorpusError) as file:
+        pq.write_table(table, file.buffer, compression="zstd")
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow as pa  # type: ignore[import-untyped,unused-ignore]
+        import pyarrow.parquet as pq  # type: ignore[import-untyped,unused-ignore]
+    except ImportError as error:
+        raise CorpusError(
+            "Vectors are kept in Parquet files, which need pyarrow",
+            "Install it: pip install 'splade-es[parquet]'",
+        ) from error
+    return pa, pq

@@ -1,0 +1,94 @@
+"""Encoding by several processes: the same rows, in the same order, as by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models import WORDS
+from splade_es.encoder import Encoder
+from splade_es.errors import ModelError
+from splade_es.workers import DeviceWorkers, ManyEncoders, Model, RayWorkers
+
+TEXTS = [" ".join(WORDS[i % 40 : i % 40 + i % 17 + 1]) for i in range(1500)]
+
+
+def same(many: ManyEncoders, name: str) -> None:
+    one = Encoder.load(name)
+    assert (many.vocabulary, many.max_length, many.name, many.pooling) == (
+        one.vocabulary, one.max_length, one.name, one.pooling,
+    )  # fmt: skip
+    rows = list(many.encode(iter(TEXTS)))
+    for row, expected in zip(rows, one.encode(TEXTS), strict=True):
+        assert row.ids.tolist() == expected.ids.tolist()
+        assert row.weights == pytest.approx(expected.weights, rel=1e-4, abs=1e-5)
+
+
+def test_two_devices(tiny_model: str) -> None:
+    workers = []
+
+    def start(model: Model) -> DeviceWorkers:
+        workers.append(DeviceWorkers(model, ["cpu", "cpu"]))
+        return workers[0]
+
+    many = ManyEncoders(Model(tiny_model, None, "fp32"), start)
+    try:
+        same(many, tiny_model)
+        assert len(workers[0]._pool._processes) == 2
+
+        asked = 0
+
+        def endless() -> Iterator[str]:
+            nonlocal asked
+            while True:
+                asked += 1
+                yield "heart attack"
+
+        next(many.encode(endless()))
+        assert asked <= 256 * 5  # windows of both workers, and the next one
+
+        for process in workers[0]._pool._processes.values():
+            process.kill()
+        with pytest.raises(ModelError, match="process that encodes has ended before its time"):
+            list(many.encode(TEXTS))
+    finally:
+        many.close()
+
+
+def test_a_worker_that_cannot_load_the_model_says_why(tiny_model: str) -> None:
+    def start(model: Model) -> DeviceWorkers:
+        return DeviceWorkers(model._replace(name="/no/such"), ["cpu"])
+
+    many = ManyEncoders(Model(tiny_model, None, "fp32"), start)
+    try:
+        with pytest.raises(ModelError, match="/no/such: no such directory"):
+            list(many.encode(TEXTS))
+    finally:
+        many.close()
+
+
+@pytest.mark.filterwarnings("default")  # of ray and what it imports
+def test_two_workers_of_ray(tiny_model: str, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="pip install 'splade-es[ray]'")
+    many = ManyEncoders(
+        Model(tiny_model, None, "fp32"), lambda model: RayWorkers(model, "local", 2)
+    )
+    try:
+        same(many, tiny_model)
+        assert isinstance(many._workers, RayWorkers) and many._workers.count == 2
+    finally:
+        many.close()
+
+    def start(model: Model) -> RayWorkers:
+        return RayWorkers(model._replace(name="/no/such"), "local", 1)
+
+    many = ManyEncoders(Model(tiny_model, None, "fp32"), start)
+    try:
+        with pytest.raises(ModelError, match="/no/such: no such directory"):
+            list(many.encode(TEXTS))
+    finally:
+        many.close()
+    with pytest.raises(ModelError, match=r"no Ray cluster at 127\.0\.0\.1:1\."):
+        RayWorkers(Model(tiny_model, None, "fp32"), "127.0.0.1:1")
