@@ -32,7 +32,9 @@ def search(
     from splade_es.search import Searcher, snippet
 
     with open_engine(url) as engine:
-        searcher = Searcher(engine, index_name, model, top_k=query_top_k, threshold=query_threshold)
+        searcher = Searcher(
+            engine, index_name, model, top_k=query_top_k, threshold=query_threshold, few=True
+        )
         hits = searcher.search(query, k)
     for rank, hit in enumerate(hits, 1):
         if as_json:

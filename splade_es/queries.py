@@ -42,10 +42,20 @@ class TextEncoder(Protocol):
     def token_spans(self, text: str) -> list[tuple[int, int]]: ...
 
 
-def load_query_encoder(name: str, max_length: int | None = None) -> TextEncoder:
-    """The query side of a model. Raises ModelError."""
+def load_query_encoder(
+    name: str, max_length: int | None = None, *, few: bool = False
+) -> TextEncoder:
+    """The query side of a model. Raises ModelError.
+
+    few: only some queries will come, so one that starts in an instant is better than a fast one.
+    """
     if read_layout(name).query.table:
         return TableEncoder(name, max_length)
+    if few and max_length is not None:
+        from splade_es.light import LightEncoder
+
+        if light := LightEncoder.load(name, max_length):
+            return light
     from splade_es.encoder import Encoder
 
     return Encoder.load(name, max_length, side="query")

@@ -18,7 +18,8 @@ class Searcher:
     """Searches one index with the model that made it.
 
     model: a directory or hub name; None for the one the index remembers. top_k and threshold prune
-    the query's terms. Raises IndexMissing, IndexMismatch and ModelError.
+    the query's terms; few: see `load_query_encoder`. Raises IndexMissing, IndexMismatch and
+    ModelError.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Searcher:
         *,
         top_k: int | None = None,
         threshold: float = 0.0,
+        few: bool = False,
     ) -> None:
         self.engine = engine
         self.index = index
@@ -36,7 +38,9 @@ class Searcher:
         self.top_k = top_k
         self.threshold = threshold
         try:
-            self.encoder = load_query_encoder(model or self.meta.model, self.meta.max_length)
+            self.encoder = load_query_encoder(
+                model or self.meta.model, self.meta.max_length, few=few
+            )
         except ModelError as error:
             if model:
                 raise
