@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from splade_es import __version__
+from splade_es.cli.bench import bench
 from splade_es.cli.delete import delete
 from splade_es.cli.demo import demo
 from splade_es.cli.encode import encode
@@ -60,6 +61,7 @@ def main() -> None:
 
 
 for command in (
-    train, index, search, evaluate, mine, score, encode, export, expand, info, delete, demo,
+    train, index, search, evaluate, mine, score, encode, export, expand, info, bench,
+    delete, demo,
 ):  # fmt: skip
     main.add_command(command)
