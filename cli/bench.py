@@ -32,7 +32,13 @@ def bench() -> None:
 @click.argument("corpus")
 @click.option("--model", required=True, help="SPLADE model: a directory or a hub name.")
 @click.option("--max-length", type=int, help="Tokens of a document.  [default: the model's]")
-@click.option("--documents", default=300, show_default=True, help="Documents to encode.")
+@click.option(
+    "--documents",
+    type=click.IntRange(1),
+    default=300,
+    show_default=True,
+    help="Documents to encode.",
+)
 @json_option
 def encode(corpus: str, model: str, max_length: int | None, documents: int, as_json: bool) -> None:
     """Encode the first documents of CORPUS in each precision there is for this machine.
@@ -54,6 +60,8 @@ def encode(corpus: str, model: str, max_length: int | None, documents: int, as_j
         precisions += ["int8"]
     found = (item.body for item in read_documents(corpus) if isinstance(item, Document))
     bodies = list(itertools.islice(found, documents))
+    if not bodies:
+        raise click.ClickException(f"{corpus}: no documents in it. Check the file.")
     rows = []
     for precision in precisions:
         encoder = Encoder.load(model, max_length, precision=precision)
@@ -73,7 +81,13 @@ def encode(corpus: str, model: str, max_length: int | None, documents: int, as_j
 @click.option("--config", "config_file", help="YAML file of settings, or a recipe's name.")
 @click.option("--batch-size", type=int, help="Queries of a step.")
 @click.option("--mini-batch-tokens", type=int, help="Gradient caching, so many tokens at a time.")
-@click.option("--steps", default=8, show_default=True, help="Steps to measure; the first is not.")
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Steps to measure, after a first one that is not.",
+)
 @json_option
 def train(
     pairs: str,
@@ -94,7 +108,7 @@ def train(
     from splade_es.training.loop import train as run
 
     settings = read_config(config_file) if config_file else {}
-    for name in ("steps", "epochs", "dev", "ramp", "ramp_delay"):
+    for name in ("steps", "epochs", "ramp", "ramp_delay", "dev", "patience", "tensorboard"):
         settings.pop(name, None)
     given = {"batch_size": batch_size, "mini_batch_tokens": mini_batch_tokens}
     settings |= {name: value for name, value in given.items() if value is not None}
@@ -116,7 +130,9 @@ def train(
 @url_option
 @click.option("--model", help="Where the model is now, if it has moved.")
 @click.option("-k", default=10, show_default=True, help="Results of a query.")
-@click.option("--count", default=200, show_default=True, help="Queries to measure.")
+@click.option(
+    "--count", type=click.IntRange(1), default=200, show_default=True, help="Queries to measure."
+)
 @json_option
 def search(
     queries: str,
@@ -137,6 +153,8 @@ def search(
     from splade_es.search import Searcher
 
     texts = [query.text for query in read_queries(queries)[:count]]
+    if not texts:
+        raise click.ClickException(f"{queries}: no queries in it. Check the file.")
     encoding, searching = [], []
     with open_engine(url) as engine:
         started = time.perf_counter()

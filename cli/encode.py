@@ -59,25 +59,28 @@ def encode(
     quantizer = how.quantizer()
     items, rejects = open_corpus(corpus, rejects)
     started = time.perf_counter()
-    done = Progress(0, 0, 0, 0, None)
+    done = Progress(0, 0)
     with rejects_file(Path(rejects), fail_fast) as file, how.open() as encoder:
         meta = index_meta(encoder, quantizer)
         with tqdm(desc="Encoding", unit=" documents", disable=not sys.stderr.isatty()) as bar:
-            for done in write_vectors(output, items, encoder, quantizer, meta, file, resume=resume):
-                bar.update(done.read - bar.n)
+            for done in write_vectors(
+                output, items, encoder, quantizer, meta, file,
+                precision=how.precision or "auto", resume=resume,
+            ):  # fmt: skip
+                bar.update(done.encoded - bar.n)
     seconds = time.perf_counter() - started
     total = open_vectors(output).documents
     if as_json:
         print_json(
             {
-                "output": output, "documents": total, "read": done.read, "encoded": done.encoded,
-                "rejected": done.rejected, "saturated": done.saturated, "seconds": seconds,
+                "output": output, "documents": total, "encoded": done.encoded,
+                "rejected": file.count, "saturated": done.saturated, "seconds": seconds,
             }
         )  # fmt: skip
     else:
         click.echo(
             f"{output}: {total:,} documents, {done.encoded:,} of them encoded now, "
-            f"{done.rejected:,} rejected; {seconds:.0f} s, {done.encoded / seconds:.1f} documents/s"
+            f"{file.count:,} rejected; {seconds:.0f} s, {done.encoded / seconds:.1f} documents/s"
         )
     warn_of_saturation(done.saturated)
-    fail_on_rejects(done.rejected, done.read, done.first_rejected, rejects)
+    fail_on_rejects(file.count, (total or 0) + file.count, file.first, rejects)

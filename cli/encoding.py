@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 if TYPE_CHECKING:
+    from splade_es.encoder import Precision
     from splade_es.quantize import Quantizer
     from splade_es.queries import TextEncoder
     from splade_es.records import Document, Rejected
@@ -63,7 +64,7 @@ class Encoding:
     scale: float | None = None
     top_k: int | None = None
     threshold: float | None = None
-    precision: str | None = None
+    precision: Precision | None = None
     devices: str | None = None
     ray: str | None = None
     ray_workers: int | None = None
@@ -88,10 +89,10 @@ class Encoding:
     @contextmanager
     def open(self) -> Iterator[TextEncoder]:
         """The encoder, closed at the end."""
-        from splade_es.encoder import Encoder, Precision
+        from splade_es.encoder import Encoder
 
         name = cast(str, self.model)
-        precision = cast(Precision, self.precision or "auto")
+        precision = self.precision or "auto"
         if not self.devices and not self.ray:
             yield Encoder.load(name, self.max_length, precision=precision)
             return

@@ -75,7 +75,7 @@ def index(
             folder = open_vectors(corpus)
             meta, vocabulary = folder.meta, folder.vocabulary
             rejects = rejects or f"{Path(corpus).resolve().name}.rejects.jsonl"
-            encoded: Any = read_vectors(folder)
+            encoded = read_vectors(folder)
             file = stack.enter_context(rejects_file(Path(rejects), fail_fast))
             engine = stack.enter_context(open_engine(url))
         else:
@@ -86,7 +86,7 @@ def index(
             engine = stack.enter_context(open_engine(url))
             encoder = stack.enter_context(how.open())
             meta, vocabulary = index_meta(encoder, quantizer), encoder.vocabulary
-            encoded = encode_documents(items, encoder, quantizer)
+            encoded = encode_documents(items, encoder, quantizer, file)
         open_index(engine, index_name, meta, recreate=recreate, field_type=field_type)
         summary = Summary()
         with tqdm(desc="Indexing", unit=" documents", disable=not sys.stderr.isatty()) as bar:

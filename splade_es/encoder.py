@@ -28,7 +28,7 @@ from splade_es.records import SparseRow
 # number of characters too, so that a window of huge texts cannot fill the memory.
 _WINDOW_BATCHES = 8
 _WINDOW_CHARACTERS = 8_000_000
-_CPU_BATCH_TOKENS = 4096
+_CPU_BATCH_TOKENS = 2048
 _GPU_BATCH_TOKENS = 65536
 # Fewer tokens than this, a query's, are not worth the making of a screen.
 _SCREEN_TOKENS = 512

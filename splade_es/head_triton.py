@@ -7,6 +7,8 @@ of it, and padding is not computed. (Sparton, 2603.25011, does the same.)
 
 from __future__ import annotations
 
+import os
+
 import torch
 import triton
 import triton.language as tl
@@ -31,13 +33,15 @@ def max_of_logits(tokens: Tensor, weight: Tensor, lengths: list[int]) -> tuple[T
     block_l, block_v, block_d = (128, 128, 64) if half else (64, 64, 32)
     # the texts are the fast axis: programs that run together share a block of the vocabulary
     grid = (len(lengths), triton.cdiv(size, block_v))
-    _kernel[grid](
-        tokens, weight, starts, best, winners, size, dim,
-        BLOCK_L=block_l, BLOCK_V=block_v, BLOCK_D=block_d,
-        # Triton's interpreter, which tests the kernel without a GPU, has no products of bfloat16
-        UPCAST=triton.knobs.runtime.interpret and tokens.dtype == torch.bfloat16,
-        num_warps=8 if half else 4, num_stages=3,
-    )  # fmt: skip
+    # Triton launches on the current device, whatever device the data is on
+    with torch.cuda.device_of(tokens):
+        _kernel[grid](
+            tokens, weight, starts, best, winners, size, dim,
+            BLOCK_L=block_l, BLOCK_V=block_v, BLOCK_D=block_d,
+            # Triton's interpreter, which tests the kernel without a GPU, multiplies no bfloat16
+            UPCAST=os.environ.get("TRITON_INTERPRET") == "1" and tokens.dtype == torch.bfloat16,
+            num_warps=8 if half else 4, num_stages=3,
+        )  # fmt: skip
     return best, winners
 
 
@@ -84,6 +88,9 @@ def _kernel(  # type: ignore[no-untyped-def]
         better = top > best
         winner = tl.where(better, (start + at).to(tl.int32), winner)
         best = tl.where(better, top, best)
+        # a maximum passes over what is no number, but nobody else must
+        broken = tl.max((logits != logits).to(tl.int32), axis=0) > 0
+        best = tl.where(broken, float("nan"), best)
     inside = columns < size
     tl.store(best_out + row * size + columns, best, mask=inside)
     tl.store(winners_out + row * size + columns, winner, mask=inside)

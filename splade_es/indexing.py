@@ -117,7 +117,7 @@ def check_same(stored: IndexMeta, ours: IndexMeta, index: str) -> None:
 
 
 def index_corpus(
-    encoded: Iterable[Encoded | Rejected],
+    encoded: Iterable[Encoded],
     vocabulary: list[str],
     engine: Engine,
     index: str,
@@ -125,8 +125,8 @@ def index_corpus(
 ) -> Iterator[Summary]:
     """Index every document; yields the same Summary, brought up to date, after each request.
 
-    vocabulary: the token of each id of the vectors. What is rejected, by the reader or by the
-    engine, goes to `rejects`, and the rest is indexed. Raises EngineError if the engine fails for
+    vocabulary: the token of each id of the vectors. What the engine refuses goes to `rejects`,
+    where the reader's are, and the rest is indexed. Raises EngineError if the engine fails for
     good: what was acknowledged stays.
     """
     started = time.perf_counter()
@@ -137,7 +137,7 @@ def index_corpus(
     try:
         for request in _requests(_actions(encoded, vocabulary, sender)):
             sender.put(request)
-            summary.seconds = time.perf_counter() - started
+            sender.tell(time.perf_counter() - started)
             yield summary
         sender.finish()
     finally:
@@ -149,7 +149,7 @@ def index_corpus(
             f"The index {index!r} has {found:,} documents where {expected:,} were acknowledged",
             "Look for a process that deletes documents from it, and index again.",
         )
-    summary.seconds = time.perf_counter() - started
+    sender.tell(time.perf_counter() - started)
     yield summary
 
 
@@ -194,8 +194,9 @@ class _Sender:
         self._engine = engine
         self._index = index
         self._rejects = rejects
-        self._lock = threading.Lock()  # both threads count and reject
         self.summary = summary
+        self.taken = 0  # documents, by the thread that encodes
+        self._refused = 0  # by the engine
         self._failure: BaseException | None = None
         self._stopping = threading.Event()
         self._queue: queue.Queue[list[tuple[Document, Action]] | None] = queue.Queue(
@@ -227,13 +228,12 @@ class _Sender:
         self._stopping.set()
         self._thread.join()
 
-    def reject(self, item: Rejected) -> None:
-        """Write one reject down and count it. Raises CorpusError where the first one is enough."""
-        with self._lock:
-            self._rejects.add(item)
-            self.summary.rejected += 1
-            if self.summary.first_rejected is None:
-                self.summary.first_rejected = item
+    def tell(self, seconds: float) -> None:
+        """Bring the summary up to date with the rejects."""
+        self.summary.rejected = self._rejects.count
+        self.summary.first_rejected = self._rejects.first
+        self.summary.read = self.taken + self._rejects.count - self._refused
+        self.summary.seconds = seconds
 
     def _run(self) -> None:
         try:
@@ -292,14 +292,14 @@ class _Sender:
                 raise problem
 
     def _count(self, action: Action, result: ItemResult) -> None:
-        with self._lock:
-            self.summary.indexed += 1
-            self.summary.replaced += result.status == 200
-            self.summary.empty += not (action.source or {})[FIELD]
+        self.summary.indexed += 1
+        self.summary.replaced += result.status == 200
+        self.summary.empty += not (action.source or {})[FIELD]
 
     def _reject_document(self, document: Document, result: ItemResult) -> None:
         line = {"_id": document.id, "title": document.title, "text": document.text}
-        self.reject(
+        self._refused += 1
+        self._rejects.add(
             Rejected(
                 document.place,
                 f"{self._engine.name} refused it ({result.status}): {result.reason}",
@@ -309,16 +309,13 @@ class _Sender:
 
 
 def _actions(
-    encoded: Iterable[Encoded | Rejected], vocabulary: list[str], sender: _Sender
+    encoded: Iterable[Encoded], vocabulary: list[str], sender: _Sender
 ) -> Iterator[tuple[Document, Action]]:
     names = feature_names(vocabulary)
-    for item in encoded:
-        sender.summary.read += 1
-        if isinstance(item, Rejected):
-            sender.reject(item)
-        else:
-            sender.summary.saturated += item.vector.saturated
-            yield item.document, to_action(item.document, item.vector, vocabulary, names)
+    for document, vector in encoded:
+        sender.taken += 1
+        sender.summary.saturated += vector.saturated
+        yield document, to_action(document, vector, vocabulary, names)
 
 
 def _requests(

@@ -128,11 +128,11 @@ class _Int8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
         flat = x.reshape(-1, x.shape[-1])  # [T, in]
-        low, high = flat.aminmax(dim=1, keepdim=True)  # [T, 1], [T, 1]
+        low, high = flat.amin(dim=1, keepdim=True), flat.amax(dim=1, keepdim=True)  # [T, 1] each
         middle, step = (low + high) / 2, ((high - low) / (2 * _STEPS)).clamp(min=1e-9)
-        products = self._weight.product(
-            _to_steps((flat - middle).div_(step)), 1.0, None, torch.float32, 1.0, 0
-        )  # [T, out]
+        # rounding is cutting off what is half a step higher
+        steps = torch.addcmul(_ZERO + 0.5 - middle / step, flat, 1 / step).to(torch.uint8)
+        products = self._weight.product(steps, 1.0, None, torch.float32, 1.0, 0)  # [T, out]
         out = torch.addcmul(self._bias, products, step).addcmul_(middle, self._sums)
         return out.reshape(*x.shape[:-1], -1)
 

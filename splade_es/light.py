@@ -142,6 +142,8 @@ class LightEncoder:
         if size > len(self._decoder) or None in tokens:
             raise ValueError("a tokenizer of another model")
         self.vocabulary = [str(token) for token in tokens]
+        if not _as_transformers_builds_it(folder, kind, self._tokenizer):
+            raise ValueError("transformers would tokenise in another way")
         self._special = _special_ids(folder, self._tokenizer)
         self._bias: _Array = self._weights[bias].copy()  # [V]
         self._bias[sorted(self._special)] = _SILENT
@@ -152,17 +154,16 @@ class LightEncoder:
         """The query encoder of a model, or None where torch is needed for it."""
         side = read_layout(name).query
         folder = Path(side.path)
-        if not folder.is_dir():
-            from huggingface_hub import hf_hub_download
-
-            try:
-                folder = Path(hf_hub_download(side.path, "model.safetensors")).parent
-            except OSError:
-                return None
         try:
-            return cls(name, side, folder, max_length)
+            if not folder.is_dir():
+                from huggingface_hub import hf_hub_download
+
+                folder = Path(hf_hub_download(side.path, "model.safetensors")).parent
+            light = cls(name, side, folder, max_length)
+            light._hidden(np.zeros(3, np.int64))  # is every weight there, by the name we know?
         except Exception:  # whatever is wrong with it, the full encoder says it better
             return None
+        return light
 
     def encode(self, texts: Iterable[str], *, with_sources: bool = False) -> Iterator[SparseRow]:
         """One row for each text, in order; a text without a token of its own gives an empty row."""
@@ -242,6 +243,38 @@ class LightEncoder:
         weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
         out: _Array = centred / deviation * weight + bias
         return out
+
+
+def _as_transformers_builds_it(folder: Path, kind: str, tokenizer: Any) -> bool:
+    """transformers 5 takes tokenizer.json as it is for its generic class only. For the tokenizers
+    of BERT and RoBERTa it takes the vocabulary, and builds the rest by the configuration."""
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    name = config.get("tokenizer_class") or {"roberta": "RobertaTokenizer"}.get(
+        kind, "BertTokenizer" if kind in ("bert", "distilbert") else ""
+    )
+
+    def state(part: Any) -> dict[str, Any]:
+        return dict(json.loads(part.__getstate__())) if part is not None else {}
+
+    normalizer, splitter = state(tokenizer.normalizer), state(tokenizer.pre_tokenizer)
+    name = name.removesuffix("Fast")
+    if name in ("PreTrainedTokenizer", "TokenizersBackend"):
+        return True
+    if name in ("BertTokenizer", "DistilBertTokenizer"):
+        return splitter.get("type") == "BertPreTokenizer" and normalizer == {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": config.get("tokenize_chinese_chars", True),
+            "strip_accents": config.get("strip_accents"),
+            "lowercase": config.get("do_lower_case", True),
+        }
+    return (
+        name == "RobertaTokenizer"
+        and not normalizer
+        and splitter.get("type") == "ByteLevel"
+        and splitter.get("add_prefix_space") == config.get("add_prefix_space", False)
+    )
 
 
 def _special_ids(folder: Path, tokenizer: Any) -> frozenset[int]:

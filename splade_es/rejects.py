@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,24 +17,30 @@ from splade_es.records import Rejected
 
 class Rejects:
     """Writes each as a JSON line {"place", "reason", "line"}; or, with fail_fast, raises the first
-    as a CorpusError."""
+    as a CorpusError. Several threads may add. count, first: of those added."""
 
     def __init__(self, file: TextIO, fail_fast: bool = False) -> None:
+        self.count = 0
+        self.first: Rejected | None = None
         self._file = file
         self._fail_fast = fail_fast
+        self._lock = threading.Lock()
 
     def add(self, item: Rejected) -> None:
         """Raises CorpusError, also if it cannot be written."""
         if self._fail_fast:
-            raise CorpusError(f"{item.place}: {item.reason}", "Nothing after it was read.")
-        try:
-            self._file.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
-            self._file.flush()
-        except OSError as error:
-            raise CorpusError(
-                f"{item.place}: this bad line cannot be written down ({error.strerror})",
-                "Free some space, or name another file with --rejects.",
-            ) from error
+            raise CorpusError(f"{item.place}: {item.reason}", "Reading stopped there.")
+        with self._lock:
+            try:
+                self._file.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
+                self._file.flush()
+            except OSError as error:
+                raise CorpusError(
+                    f"{item.place}: this bad line cannot be written down ({error.strerror})",
+                    "Free some space, or name another file with --rejects.",
+                ) from error
+            self.count += 1
+            self.first = self.first or item
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -26,30 +26,34 @@ from splade_es.queries import TextEncoder
 from splade_es.records import Document, Encoded, IndexMeta, Quantized, Rejected
 from splade_es.rejects import Rejects
 
+if TYPE_CHECKING:
+    from splade_es.encoder import Precision
+
 _META, _VOCABULARY = "meta.json", "vocabulary.json"
 # Documents of a part: what is encoded again after a kill -9, and what is held in memory.
 _PART_DOCUMENTS = 2048
 
 
 def encode_documents(
-    items: Iterable[Document | Rejected], encoder: TextEncoder, quantizer: Quantizer
-) -> Iterator[Encoded | Rejected]:
-    """Each document with its vector, and each reject as it is, in the order of the corpus."""
-    waiting: deque[Document | Rejected] = deque()
+    items: Iterable[Document | Rejected],
+    encoder: TextEncoder,
+    quantizer: Quantizer,
+    rejects: Rejects,
+) -> Iterator[Encoded]:
+    """Each document with its vector, in the order of the corpus; what the reader rejected goes to
+    `rejects` as soon as it is read."""
+    waiting: deque[Document] = deque()
 
     def bodies() -> Iterator[str]:
         for item in items:
-            waiting.append(item)
-            if isinstance(item, Document):
+            if isinstance(item, Rejected):
+                rejects.add(item)
+            else:
+                waiting.append(item)
                 yield item.body
 
     for row in encoder.encode(bodies()):
-        while isinstance(item := waiting.popleft(), Rejected):
-            yield item
-        yield Encoded(item, quantizer.quantize(row))
-    for item in waiting:  # after the last document only rejects are left
-        assert isinstance(item, Rejected)
-        yield item
+        yield Encoded(waiting.popleft(), quantizer.quantize(row))
 
 
 class VectorFolder(NamedTuple):
@@ -75,13 +79,17 @@ def open_vectors(path: str) -> VectorFolder:
         raise CorpusError(
             f"{path}: its encoding has not ended", "Go on with splade-es encode ... --resume."
         )
+    found = sum(_length(part) for part in _parts(folder.path))
+    if found != folder.documents:
+        raise CorpusError(
+            f"{path}: {found:,} documents where there were {folder.documents:,}",
+            "A part is missing: encode the corpus again.",
+        )
     return folder
 
 
 def read_vectors(folder: VectorFolder) -> Iterator[Encoded]:
-    """The documents in the order of the corpus. Raises CorpusError for a part that cannot be read,
-    and at the end if there are not as many as the folder says."""
-    count = 0
+    """The documents in the order of the corpus. Raises CorpusError for a damaged part."""
     for path in _parts(folder.path):
         columns = _read_part(path, None)
         lists = columns["indices"]
@@ -97,22 +105,13 @@ def read_vectors(folder: VectorFolder) -> Iterator[Encoded]:
                 Document(id, text, title, json.loads(fields), f"{path}:{n + 1}"),
                 Quantized(ids[start:end], values[start:end], 0),
             )
-            count += 1
-    if count != folder.documents:
-        raise CorpusError(
-            f"{folder.path}: {count:,} documents where there were {folder.documents}",
-            "A part is missing: encode the corpus again.",
-        )
 
 
 class Progress(NamedTuple):
-    """What was read so far, in this run: encoded + rejected = read."""
+    """Documents encoded so far in this run, and how many of their weights were clipped."""
 
-    read: int
     encoded: int
-    rejected: int
     saturated: int
-    first_rejected: Rejected | None
 
 
 def write_vectors(
@@ -123,48 +122,50 @@ def write_vectors(
     meta: IndexMeta,
     rejects: Rejects,
     *,
+    precision: Precision = "auto",
     resume: bool = False,
 ) -> Iterator[Progress]:
     """Encode documents into a new folder; with `resume` go on with what is there.
 
-    Yields after each document. Raises CorpusError if the folder is there and not to be resumed, if
-    it was begun with another model, setting or corpus, or cannot be written.
+    precision: that of the encoder, kept so that no other is mixed with it. Yields after each
+    document. Raises CorpusError if the folder is there and not to be resumed, if it was begun with
+    another model, setting or corpus, or cannot be written.
     """
+    _pyarrow()
     folder = Path(path)
-    _begin(folder, meta, quantizer, encoder.vocabulary, resume)
-    known = _known_ids(folder)
+    settings = {
+        **meta.to_dict(),
+        "top_k": quantizer.top_k,
+        "threshold": quantizer.threshold,
+        "precision": precision,
+    }
+    _begin(folder, settings, encoder.vocabulary, resume)
     number = len(_parts(folder))
-    progress = Progress(0, 0, 0, 0, None)
+    progress = Progress(0, 0)
     part: list[Encoded] = []
+
+    def write() -> None:
+        if part and progress.encoded == len(part):  # the first of this run: no longer complete
+            _write_meta(folder, settings, None)
+        if part:
+            _write_part(folder, number, part)
+
+    new = _unknown(items, _known(folder), folder)
     try:
-        for item in encode_documents(_unknown(items, known, folder), encoder, quantizer):
-            progress = progress._replace(read=progress.read + 1)
-            if isinstance(item, Rejected):
-                rejects.add(item)
-                progress = progress._replace(
-                    rejected=progress.rejected + 1,
-                    first_rejected=progress.first_rejected or item,
-                )
-            else:
-                part.append(item)
-                progress = progress._replace(
-                    encoded=progress.encoded + 1,
-                    saturated=progress.saturated + item.vector.saturated,
-                )
+        for item in encode_documents(new, encoder, quantizer, rejects):
+            part.append(item)
+            progress = Progress(progress.encoded + 1, progress.saturated + item.vector.saturated)
             if len(part) == _PART_DOCUMENTS:
-                _write_part(folder, number, part)
+                write()
                 number += 1
                 part = []
             yield progress
     finally:
-        if part:  # an interrupt loses nothing either
-            _write_part(folder, number, part)
-    _write_meta(folder, meta, quantizer, sum(1 for _ in _known_ids(folder)))
+        write()  # an interrupt loses nothing either
+    _write_meta(folder, settings, sum(_length(path) for path in _parts(folder)))
 
 
-def _begin(
-    folder: Path, meta: IndexMeta, quantizer: Quantizer, vocabulary: list[str], resume: bool
-) -> None:
+def _begin(folder: Path, settings: dict[str, Any], vocabulary: list[str], resume: bool) -> None:
     if is_vector_folder(str(folder)):
         if not resume:
             raise CorpusError(
@@ -172,10 +173,9 @@ def _begin(
                 "Go on with them by --resume, or choose another --output.",
             )
         stored = _read_json(folder / _META)
-        wanted = _meta(meta, quantizer, None)
-        for name in wanted:
+        for name, value in settings.items():
             # where the model lies, and the toolkit's version, may differ
-            if name not in ("model", "toolkit", "documents") and stored.get(name) != wanted[name]:
+            if name not in ("model", "toolkit") and stored.get(name) != value:
                 what = "model" if name in ("fingerprint", "vocabulary") else name
                 raise CorpusError(
                     f"{folder}: begun with another {what}",
@@ -192,32 +192,51 @@ def _begin(
         ) from error
     with whole_file(str(folder / _VOCABULARY), CorpusError) as file:
         json.dump(vocabulary, file, ensure_ascii=False)
-    _write_meta(folder, meta, quantizer, None)
+    _write_meta(folder, settings, None)
 
 
 def _unknown(
-    items: Iterable[Document | Rejected], known: Iterator[str], folder: Path
+    items: Iterable[Document | Rejected], known: Iterator[tuple[str, str, str]], folder: Path
 ) -> Iterator[Document | Rejected]:
     """What is not yet in the folder; rejects, which cost nothing, all come again."""
     for item in items:
-        if isinstance(item, Document) and (id := next(known, None)) is not None:
-            if id != item.id:
+        if isinstance(item, Document) and (old := next(known, None)) is not None:
+            if old[0] != item.id:
                 raise CorpusError(
-                    f"{item.place}: {item.id!r}, where {folder} goes on with {id!r}",
+                    f"{item.place}: {item.id!r}, where {folder} goes on with {old[0]!r}",
+                    "Resume with the corpus it was begun with, or choose another --output.",
+                )
+            if old[1:] != (item.title, item.text):
+                raise CorpusError(
+                    f"{item.place}: {item.id!r} has another text than in {folder}",
                     "Resume with the corpus it was begun with, or choose another --output.",
                 )
         else:
             yield item
-    if (id := next(known, None)) is not None:
+    if (old := next(known, None)) is not None:
         raise CorpusError(
-            f"The corpus ends where {folder} goes on with {id!r}",
+            f"The corpus ends where {folder} goes on with {old[0]!r}",
             "Resume with the corpus it was begun with, or choose another --output.",
         )
 
 
-def _known_ids(folder: Path) -> Iterator[str]:
+def _known(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """id, title and text of each document that is there."""
     for path in _parts(folder):
-        yield from _read_part(path, ["id"])["id"].to_pylist()
+        columns = _read_part(path, ["id", "title", "text"])
+        yield from zip(*(column.to_pylist() for column in columns.values()), strict=True)
+
+
+def _length(part: Path) -> int:
+    pa, pq = _pyarrow()
+    try:
+        return int(pq.read_metadata(part).num_rows)
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(part, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> CorpusError:
+    return CorpusError(f"{path}: cannot be read ({error})", "Encode the corpus again.")
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -241,18 +260,9 @@ def _open(path: Path) -> VectorFolder:
         ) from error
 
 
-def _meta(meta: IndexMeta, quantizer: Quantizer, documents: int | None) -> dict[str, Any]:
-    return {
-        **meta.to_dict(),
-        "top_k": quantizer.top_k,
-        "threshold": quantizer.threshold,
-        "documents": documents,
-    }
-
-
-def _write_meta(folder: Path, meta: IndexMeta, quantizer: Quantizer, documents: int | None) -> None:
+def _write_meta(folder: Path, settings: dict[str, Any], documents: int | None) -> None:
     with whole_file(str(folder / _META), CorpusError) as file:
-        json.dump(_meta(meta, quantizer, documents), file, indent=2)
+        json.dump({**settings, "documents": documents}, file, indent=2)
 
 
 def _read_json(path: Path) -> Any:

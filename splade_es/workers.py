@@ -12,11 +12,13 @@ import multiprocessing
 import os
 import signal
 import socket
+import threading
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
@@ -70,6 +72,11 @@ class ManyEncoders:
         self.pooling = self._one.pooling
         self.vocabulary = self._one.vocabulary
         self._workers = start(model._replace(name=self.name))
+        try:  # a model that does not load there must be known before an index is touched
+            self._workers.submit(["a"])()
+        except BaseException:
+            self._workers.close()
+            raise
 
     def encode(self, texts: Iterable[str], *, with_sources: bool = False) -> Iterator[SparseRow]:
         """One row for each text, in order; here always without sources."""
@@ -107,21 +114,28 @@ class DeviceWorkers:
         self._pool = ProcessPoolExecutor(self.count, context, _start, (model, free, threads))
 
     def submit(self, texts: list[str]) -> Answer:
-        future = self._pool.submit(_encode, texts)
+        with _whole_pool():
+            future = self._pool.submit(_encode, texts)
 
         def answer() -> list[SparseRow]:
-            try:
+            with _whole_pool():
                 return future.result()
-            except BrokenProcessPool as error:
-                raise ModelError(
-                    "A process that encodes has ended before its time",
-                    "Look above for its reason; if there is none, the memory may have run out.",
-                ) from error
 
         return answer
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _whole_pool() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise ModelError(
+            "A process that encodes has ended before its time",
+            "Look above for its reason; if there is none, the memory may have run out.",
+        ) from error
 
 
 # The encoder of this process, where it is a worker of DeviceWorkers.
@@ -132,13 +146,24 @@ _failure: ModelError | None = None
 def _start(model: Model, free: Any, threads: int) -> None:
     global _encoder, _failure
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the process that gives the work
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+    device = torch.device(free.get())
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # what asks for no particular one stays on it
     try:
         _encoder = Encoder.load(
-            model.name, model.max_length, device=torch.device(free.get()), precision=model.precision
+            model.name, model.max_length, device=device, precision=model.precision
         )
     except ModelError as error:  # raised here, it would only break the pool
         _failure = error
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work, and hold its memory, for ever."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _encode(texts: list[str]) -> list[SparseRow]:
@@ -174,17 +199,28 @@ class RayWorkers:
                 "Check the address; `ray status` on one of its machines knows it.",
             ) from error
         self._ray = ray
-        total = ray.cluster_resources()
-        gpus = int(total.get("GPU", 0))
-        self.count = count or gpus or sum(node["Alive"] for node in ray.nodes())
-        cpus = max(1, int(total.get("CPU", 1)) // self.count)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        cpus = [int(node.get("CPU", 0)) for node in nodes if node.get("CPU", 0) >= 1]
+        gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+        most = gpus or sum(cpus)
+        self.count = count or gpus or len(cpus)
+        if not 1 <= self.count <= most:  # the others would be waited for without end
+            ray.shutdown()
+            raise ModelError(
+                f"The Ray cluster has {gpus} GPUs and {sum(cpus)} CPUs, too few for "
+                f"{self.count} encoders",
+                f"Give --ray-workers {most}, or start more machines." if most else "Start more.",
+            )
+        # A CPU each is what they must find; the threads are all they would have, spread evenly.
         actor = ray.remote(_Actor).options(
             num_gpus=1 if gpus else 0,
-            num_cpus=1 if gpus else cpus,
+            num_cpus=1,
+            scheduling_strategy="SPREAD",
             max_restarts=-1,
             max_task_retries=-1,
         )
-        self._actors = deque(actor.remote(model, cpus) for _ in range(self.count))
+        threads = max(1, sum(cpus) // self.count)
+        self._actors = deque(actor.remote(model, threads) for _ in range(self.count))
 
     def submit(self, texts: list[str]) -> Answer:
         self._actors.rotate(-1)

@@ -43,6 +43,13 @@ def test_the_first_of_equal_logits_wins() -> None:
     assert winners.tolist() == [[0] * 3, [150] * 3]
 
 
+def test_what_is_no_number_is_not_lost() -> None:
+    tokens, weight = torch.ones(200, 8, device=DEVICE), torch.ones(3, 8, device=DEVICE)
+    tokens[7, 2] = float("nan")
+    best, _ = max_of_logits(tokens, weight, [150, 50])
+    assert best[0].isnan().all() and (best[1] == 8).all()
+
+
 @pytest.mark.slow
 def test_a_vocabulary_of_xlm_r() -> None:
     tokens, weight = (

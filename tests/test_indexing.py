@@ -38,7 +38,7 @@ def load(
 ) -> Summary:
     summary = Summary()
     with rejects_file(rejects, fail_fast) as file:
-        encoded = encode_documents(items, encoder, Quantizer())
+        encoded = encode_documents(items, encoder, Quantizer(), file)
         for summary in index_corpus(encoded, encoder.vocabulary, engine, index, file):  # noqa: B007
             pass
     return summary
@@ -264,7 +264,7 @@ def test_fail_fast_stops_at_the_first_bad_line(encoder: Encoder, tmp_path: Path)
         Rejected("c:2", "no text", "{}"),
         Document("b", "bone"),
     ]
-    with pytest.raises(CorpusError, match=r"^c:2: no text\. Nothing after it was read\.$"):
+    with pytest.raises(CorpusError, match=r"^c:2: no text\. Reading stopped there\.$"):
         load(items, encoder, engine, "x", tmp_path / "r", fail_fast=True)
     assert not (tmp_path / "r").exists()
     engine.close()

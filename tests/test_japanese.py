@@ -111,7 +111,7 @@ def test_japanese_is_learnt_indexed_and_found(
     engine.create(index, index_meta(encoder, Quantizer()))
     try:
         with rejects_file(tmp_path / "rejects") as rejects:
-            encoded = encode_documents(read_documents(str(corpus)), encoder, Quantizer())
+            encoded = encode_documents(read_documents(str(corpus)), encoder, Quantizer(), rejects)
             list(index_corpus(encoded, encoder.vocabulary, engine, index, rejects))
         searcher = Searcher(engine, index)
         for number, query in enumerate(PAIRS):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import run
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForMaskedLM
 
 from models import TEXTS, tiny_tokenizer
@@ -145,6 +146,32 @@ def test_whatever_is_wrong_is_left_to_torch(tiny_model: str, tmp_path: Path) -> 
     assert broken(position_embedding_type="relative_key") is None
     assert broken(model_type="gpt2") is None
     assert LightEncoder.load(str(tmp_path), 20) is None
+
+
+def test_a_tokenizer_that_transformers_would_rebuild_otherwise_is_left_to_torch(
+    tiny_model: str, tmp_path: Path
+) -> None:
+    def saved(**config: object) -> LightEncoder | None:
+        path = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(tiny_model, path)
+        (path / "tokenizer_config.json").write_text(json.dumps(config))
+        return LightEncoder.load(str(path), 20)
+
+    assert saved(tokenizer_class="PreTrainedTokenizerFast") is not None
+    assert saved(tokenizer_class="BertTokenizer") is not None
+    assert saved() is not None  # then it is the class of the model
+    assert saved(tokenizer_class="BertTokenizerFast", do_lower_case=False) is None
+    assert saved(tokenizer_class="BertTokenizer", strip_accents=False) is None
+    assert saved(tokenizer_class="XLMRobertaTokenizer") is None
+
+
+def test_a_checkpoint_of_old_names_is_left_to_torch(tiny_model: str, tmp_path: Path) -> None:
+    path = tmp_path / "old"
+    shutil.copytree(tiny_model, path)
+    weights = load_file(path / "model.safetensors")
+    old = {name.replace("LayerNorm.weight", "LayerNorm.gamma"): w for name, w in weights.items()}
+    save_file(old, path / "model.safetensors")
+    assert LightEncoder.load(str(path), 20) is None
 
 
 def test_half_precision_is_left_to_torch(tiny_model: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,13 +13,13 @@ from command_line import run
 
 from models import WORDS
 from splade_es import vectors
-from splade_es.encoder import Encoder
+from splade_es.encoder import Encoder, Precision
 from splade_es.errors import CorpusError
 from splade_es.export import Format, export
 from splade_es.indexing import index_meta
 from splade_es.quantize import Quantizer
 from splade_es.records import Document, Encoded, Rejected
-from splade_es.rejects import rejects_file
+from splade_es.rejects import Rejects, rejects_file
 from splade_es.vectors import (
     Progress,
     encode_documents,
@@ -54,15 +55,17 @@ def write(
     encoder: Encoder,
     quantizer: Quantizer = Quantizer(),  # noqa: B008
     resume: bool = False,
-) -> Progress:
-    progress = Progress(0, 0, 0, 0, None)
+    precision: Precision = "auto",
+) -> tuple[int, int]:
+    """Documents encoded, and rejects."""
+    progress = Progress(0, 0)
     meta = index_meta(encoder, quantizer)
     with rejects_file(folder.parent / "rejects") as file:
         for progress in write_vectors(  # noqa: B007
-            str(folder), items, encoder, quantizer, meta, file, resume=resume
+            str(folder), items, encoder, quantizer, meta, file, resume=resume, precision=precision
         ):
             pass
-    return progress
+    return progress.encoded, file.count
 
 
 def same(folder: Path, expected: list[Encoded]) -> None:
@@ -78,24 +81,28 @@ def same(folder: Path, expected: list[Encoded]) -> None:
 
 
 def encoded(encoder: Encoder) -> list[Encoded]:
-    return [
-        item for item in encode_documents(ITEMS, encoder, Quantizer()) if isinstance(item, Encoded)
-    ]
+    return list(encode_documents(ITEMS, encoder, Quantizer(), Rejects(io.StringIO())))
 
 
-def test_documents_and_rejects_come_in_the_order_of_the_corpus(encoder: Encoder) -> None:
-    out = [
-        item if isinstance(item, Rejected) else item.document
-        for item in encode_documents(ITEMS, encoder, Quantizer())
-    ]
-    assert out == ITEMS
-    assert list(encode_documents([BAD, BAD], encoder, Quantizer())) == [BAD, BAD]
+def test_rejects_are_told_when_they_are_read(encoder: Encoder) -> None:
+    rejects = Rejects(io.StringIO())
+    found = list(encode_documents(ITEMS, encoder, Quantizer(), rejects))
+    assert [item.document for item in found] == DOCUMENTS
+    assert (rejects.count, rejects.first) == (2, BAD)
+
+    def endless() -> Iterator[Rejected]:
+        while rejects.count < 10_000:
+            yield BAD
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        next(encode_documents(endless(), encoder, Quantizer(), rejects))
+    with pytest.raises(CorpusError, match=r"^c:3: no id\. Reading stopped there\.$"):
+        next(encode_documents([BAD], encoder, Quantizer(), Rejects(io.StringIO(), True)))
 
 
 def test_what_is_written_is_read(encoder: Encoder, tmp_path: Path) -> None:
-    progress = write(tmp_path / "v", ITEMS, encoder)
-    assert (progress.read, progress.encoded, progress.rejected) == (30, 28, 2)
-    assert progress.first_rejected == BAD
+    assert write(tmp_path / "v", ITEMS, encoder) == (28, 2)
     assert len((tmp_path / "rejects").read_text().splitlines()) == 2
     folder = open_vectors(str(tmp_path / "v"))
     assert folder.documents == 28 and folder.vocabulary == encoder.vocabulary
@@ -111,21 +118,28 @@ def test_what_is_written_is_read(encoder: Encoder, tmp_path: Path) -> None:
 def test_an_interrupted_encoding_goes_on_where_it_stopped(
     encoder: Encoder, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted() -> Iterator[Document | Rejected]:
-        yield from ITEMS[:stop]
+    def interrupted(items: Sequence[Document | Rejected]) -> Iterator[Document | Rejected]:
+        yield from items
         raise KeyboardInterrupt
 
     monkeypatch.setattr("splade_es.encoder._WINDOW_CHARACTERS", 1)  # each text by itself
     with pytest.raises(KeyboardInterrupt):
-        write(tmp_path / "v", interrupted(), encoder)
+        write(tmp_path / "v", interrupted(ITEMS[:stop]), encoder)
     with pytest.raises(CorpusError, match="its encoding has not ended"):
         open_vectors(str(tmp_path / "v"))
-    progress = write(tmp_path / "v", ITEMS, encoder, resume=True)
-    assert progress.encoded < 28 or stop < 3  # one text is tokenised ahead
+    again, _ = write(tmp_path / "v", ITEMS, encoder, resume=True)
+    assert again < 28 or stop < 3  # one text is tokenised ahead
     same(tmp_path / "v", encoded(encoder))
     # and nothing happens once it is complete; rejects are told again
-    progress = write(tmp_path / "v", ITEMS, encoder, resume=True)
-    assert (progress.encoded, progress.rejected) == (0, 2)
+    assert write(tmp_path / "v", ITEMS, encoder, resume=True) == (0, 2)
+    # a corpus that has grown is another matter until its end is reached
+    grown = [*ITEMS, Document("new", "heart"), Document("newer", "bone")]
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "v", interrupted(grown), encoder, resume=True)
+    with pytest.raises(CorpusError, match="its encoding has not ended"):
+        open_vectors(str(tmp_path / "v"))
+    write(tmp_path / "v", grown, encoder, resume=True)
+    assert open_vectors(str(tmp_path / "v")).documents == 30
 
 
 def test_another_corpus_model_or_setting_is_not_mixed_in(encoder: Encoder, tmp_path: Path) -> None:
@@ -139,12 +153,18 @@ def test_another_corpus_model_or_setting_is_not_mixed_in(encoder: Encoder, tmp_p
         write(folder, ITEMS, encoder, Quantizer(50.0), resume=True)
     with pytest.raises(CorpusError, match="begun with another top_k"):
         write(folder, ITEMS, encoder, Quantizer(top_k=3), resume=True)
+    with pytest.raises(CorpusError, match="begun with another precision"):
+        write(folder, ITEMS, encoder, resume=True, precision="int8")
+    other = [Document("a", "bone", "Title"), *ITEMS[1:]]
+    with pytest.raises(CorpusError, match=r"'a' has another text than in .*v"):
+        write(folder, other, encoder, resume=True)
+    assert open_vectors(str(folder)).documents == 28  # none of it harmed what is there
     (folder / "part-00001.parquet").unlink()
     with pytest.raises(CorpusError, match="18 documents where there were 28"):
-        list(read_vectors(open_vectors(str(folder))))
+        open_vectors(str(folder))
     (folder / "part-00000.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(CorpusError, match=r"part-00000\.parquet: cannot be read"):
-        list(read_vectors(open_vectors(str(folder))))
+        open_vectors(str(folder))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("years of work")
     with pytest.raises(CorpusError, match="there is something else in it"):

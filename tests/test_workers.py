@@ -61,12 +61,8 @@ def test_a_worker_that_cannot_load_the_model_says_why(tiny_model: str) -> None:
     def start(model: Model) -> DeviceWorkers:
         return DeviceWorkers(model._replace(name="/no/such"), ["cpu"])
 
-    many = ManyEncoders(Model(tiny_model, None, "fp32"), start)
-    try:
-        with pytest.raises(ModelError, match="/no/such: no such directory"):
-            list(many.encode(TEXTS))
-    finally:
-        many.close()
+    with pytest.raises(ModelError, match="/no/such: no such directory"):
+        ManyEncoders(Model(tiny_model, None, "fp32"), start)
 
 
 @pytest.mark.filterwarnings("default")  # of ray and what it imports
@@ -84,11 +80,9 @@ def test_two_workers_of_ray(tiny_model: str, tmp_path: Path) -> None:
     def start(model: Model) -> RayWorkers:
         return RayWorkers(model._replace(name="/no/such"), "local", 1)
 
-    many = ManyEncoders(Model(tiny_model, None, "fp32"), start)
-    try:
-        with pytest.raises(ModelError, match="/no/such: no such directory"):
-            list(many.encode(TEXTS))
-    finally:
-        many.close()
+    with pytest.raises(ModelError, match="/no/such: no such directory"):
+        ManyEncoders(Model(tiny_model, None, "fp32"), start)
+    with pytest.raises(ModelError, match=r"too few for 1000 encoders\. Give --ray-workers"):
+        RayWorkers(Model(tiny_model, None, "fp32"), "local", 1000)
     with pytest.raises(ModelError, match=r"no Ray cluster at 127\.0\.0\.1:1\."):
         RayWorkers(Model(tiny_model, None, "fp32"), "127.0.0.1:1")

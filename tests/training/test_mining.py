@@ -97,7 +97,7 @@ def test_the_model_of_the_index_searches(engine: Engine, tiny_model: str, tmp_pa
     try:
         documents = (Document(id, text) for id, text in TEXTS.items())
         with rejects_file(tmp_path / "rejects") as rejects:
-            encoded = encode_documents(documents, encoder, quantizer)
+            encoded = encode_documents(documents, encoder, quantizer, rejects)
             list(index_corpus(encoded, encoder.vocabulary, engine, name, rejects))
         searcher = Searcher(engine, name)
         (ranked,) = searcher.run([Query("q", "heart attack")], 4).values()
