@@ -192,7 +192,8 @@ class RayWorkers:
             host, colon, port = address.removeprefix("ray://").rpartition(":")
             if colon:  # ray itself would knock for minutes
                 socket.create_connection((host, int(port)), timeout=5).close()
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+            with _signals_kept():
+                ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(
                 f"There is no Ray cluster at {address}",
@@ -244,6 +245,17 @@ class RayWorkers:
 
     def close(self) -> None:
         self._ray.shutdown()
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray would have SIGTERM for itself, and keep it when it is shut down."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 class _Actor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def test_two_workers_of_ray(tiny_model: str, tmp_path: Path) -> None:
         Model(tiny_model, None, "fp32"), lambda model: RayWorkers(model, "local", 2)
     )
     try:
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # which Ray would have for itself
         same(many, tiny_model)
         assert isinstance(many._workers, RayWorkers) and many._workers.count == 2
     finally:
