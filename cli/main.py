@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import click
 
 from splade_es import __version__
-from splade_es.cli.bench import bench
-from splade_es.cli.delete import delete
-from splade_es.cli.demo import demo
-from splade_es.cli.encode import encode
-from splade_es.cli.evaluate import evaluate
-from splade_es.cli.expand import expand
-from splade_es.cli.export import export
-from splade_es.cli.index import index
-from splade_es.cli.info import info
-from splade_es.cli.mine import mine
-from splade_es.cli.score import score
-from splade_es.cli.search import search
-from splade_es.cli.train import train
 from splade_es.errors import Interrupted, SpladeEsError
 
+#: Each in a module of its name, which is imported when somebody runs it.
+COMMANDS = (
+    "bench", "delete", "demo", "encode", "evaluate", "expand", "export", "index", "info", "mine",
+    "score", "search", "train",
+)  # fmt: skip
 
-class _Boundary(click.Group):
+
+class _Commands(click.Group):
     """What a person may be told becomes one line on stderr and exit code 1; Ctrl-C is 130.
 
     Anything else is a bug of ours and keeps its traceback.
     """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"splade_es.cli.{cmd_name}"), cmd_name)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -42,7 +45,7 @@ class _Boundary(click.Group):
             ctx.exit(130)
 
 
-@click.group(cls=_Boundary, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="splade-es")
 def main() -> None:
     """Learned sparse retrieval on Elasticsearch and OpenSearch.
@@ -58,10 +61,3 @@ def main() -> None:
       splade-es index corpus.jsonl --model model --index articles --url http://localhost:9200
       splade-es search "heart attack" --index articles --url http://localhost:9200
     """
-
-
-for command in (
-    train, index, search, evaluate, mine, score, encode, export, expand, info, bench,
-    delete, demo,
-):  # fmt: skip
-    main.add_command(command)

@@ -1,13 +1,22 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and where those of the product live."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
 from splade_es.errors import SpladeEsError
+
+
+def home() -> Path:
+    """$SPLADE_ES_HOME, $XDG_DATA_HOME/splade-es or ~/.local/share/splade-es; it need not exist."""
+    if named := os.environ.get("SPLADE_ES_HOME"):
+        return Path(named)
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "splade-es"
 
 
 @contextmanager

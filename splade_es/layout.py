@@ -21,11 +21,14 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from splade_es.errors import ModelError
+from splade_es.files import home, whole_file
 
 Pooling = Literal["max", "sum"]
 #: Names of sentence-transformers: log1p(relu(x)), and log1p of it once more (2504.14839).
 Activation = Literal["relu", "log1p_relu"]
 
+# Fingerprints of models this large are remembered, and of so many models.
+_REMEMBERED_BYTES, _REMEMBERED = 10_000_000, 50
 MODULES = "modules.json"
 ROUTER = "router_config.json"
 QUERY_ENCODER = "query_0_MLMTransformer"
@@ -102,13 +105,38 @@ def read_layout(name: str) -> Layout:
 
 
 def fingerprint(path: str) -> str:
-    """SHA-256 of a model's weight files: two models with the same one give the same vectors."""
+    """SHA-256 of a model's weight files: two models with the same one give the same vectors.
+
+    That of large files is remembered for as long as nobody touches them: every search asks for it.
+    """
     directory = Path(path)
     if not directory.is_dir():
         from huggingface_hub import hf_hub_download
 
         directory = Path(hf_hub_download(path, "config.json")).parent
     files = sorted(directory.glob("*.safetensors")) or sorted(directory.glob("pytorch_model*.bin"))
+    states = [(file, file.stat()) for file in files]
+    if sum(state.st_size for _, state in states) < _REMEMBERED_BYTES:
+        return _hash(files)
+    # a file that is written anew, even with its old times put back, has another change time
+    key = json.dumps([[str(f.resolve()), s.st_size, s.st_ino, s.st_ctime_ns] for f, s in states])
+    memory = home() / "fingerprints.json"
+    try:
+        known = dict(json.loads(memory.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        known = {}
+    if key not in known:
+        known[key] = _hash(files)
+        try:
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(str(memory), ModelError) as file:
+                json.dump(dict(list(known.items())[-_REMEMBERED:]), file)
+        except (OSError, ModelError):
+            pass  # then it is counted again next time
+    return str(known[key])
+
+
+def _hash(files: list[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from splade_es.engines.base import Engine
+from splade_es.files import home
 
 
 def connect(url: str | None) -> Engine:
@@ -17,7 +17,7 @@ def connect(url: str | None) -> Engine:
     if not url or url.startswith("local:"):
         from splade_es.engines.local import LocalEngine
 
-        return LocalEngine(Path(url[len("local:") :]).expanduser() if url else _home())
+        return LocalEngine(Path(url[len("local:") :]).expanduser() if url else home())
     from splade_es.engines.address import Address, identify
 
     address = Address.parse(url)
@@ -29,10 +29,3 @@ def connect(url: str | None) -> Engine:
     from splade_es.engines.elasticsearch import ElasticsearchEngine
 
     return ElasticsearchEngine(address, version)
-
-
-def _home() -> Path:
-    if home := os.environ.get("SPLADE_ES_HOME"):
-        return Path(home)
-    data = os.environ.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local" / "share") / "splade-es"
