@@ -30,8 +30,9 @@ _WINDOW_BATCHES = 8
 _WINDOW_CHARACTERS = 8_000_000
 _CPU_BATCH_TOKENS = 2048
 _GPU_BATCH_TOKENS = 65536
-# Fewer tokens than this, a query's, are not worth the making of a screen.
-_SCREEN_TOKENS = 512
+# Fewer tokens than this, a query's, are not worth the making of a screen; and a decoder with fewer
+# weights is multiplied faster than it is screened.
+_SCREEN_TOKENS, _SCREEN_WEIGHTS = 512, 2**21
 # A text longer than this many characters for each token asked for is first cut there.
 _CHARACTERS_PER_TOKEN = 32
 
@@ -94,6 +95,7 @@ class Encoder:
             self.device.type == "cpu"
             and self._dtype == torch.float32
             and int8.available()
+            and model.decoder.weight.numel() >= _SCREEN_WEIGHTS
             and model.pooling == "max"
             and not model.lexical
         )

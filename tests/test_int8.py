@@ -79,6 +79,7 @@ def test_rows_of_the_screen_are_those_of_the_head(
 ) -> None:
     plain = list(Encoder.load(tiny_model).encode(TEXTS.values()))
     monkeypatch.setattr(encoder_module, "_SCREEN_TOKENS", 1)
+    monkeypatch.setattr(encoder_module, "_SCREEN_WEIGHTS", 1)
     monkeypatch.setattr(int8, "_WORTH", 2.0)  # tiny models have most of their vocabulary active
     encoder = Encoder.load(tiny_model)
     for row, expected in zip(encoder.encode(TEXTS.values()), plain, strict=True):

@@ -106,7 +106,7 @@ def main() -> None:
         if process.returncode:
             sys.exit(process.returncode)
         size = sum(path.stat().st_size for path in vectors.iterdir()) / 2**20
-        begun = [sample for sample in samples if sample[1]]
+        begun = [sample for sample in samples if sample[1] and sample[2]]
         print(f"{args.count:,} documents in {samples[-1][0]:.0f} s; {size:.0f} MB of vectors")
         print(f"{'seconds':>8}{'parts':>8}{'MB':>8}")
         for n in range(SAMPLES):
