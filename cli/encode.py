@@ -50,6 +50,7 @@ def encode(
     """
     from tqdm import tqdm
 
+    from splade_es.errors import Interrupted
     from splade_es.indexing import index_meta
     from splade_es.rejects import rejects_file
     from splade_es.vectors import Progress, open_vectors, write_vectors
@@ -63,11 +64,17 @@ def encode(
     with rejects_file(Path(rejects), fail_fast) as file, how.open() as encoder:
         meta = index_meta(encoder, quantizer)
         with tqdm(desc="Encoding", unit=" documents", disable=not sys.stderr.isatty()) as bar:
-            for done in write_vectors(
-                output, items, encoder, quantizer, meta, file,
-                precision=how.precision or "auto", resume=resume,
-            ):  # fmt: skip
-                bar.update(done.encoded - bar.n)
+            try:
+                for done in write_vectors(
+                    output, items, encoder, quantizer, meta, file,
+                    precision=how.precision or "auto", resume=resume,
+                ):  # fmt: skip
+                    bar.update(done.encoded - bar.n)
+            except KeyboardInterrupt as interrupt:
+                raise Interrupted(
+                    f"Interrupted: {done.encoded:,} documents were encoded and are in {output}",
+                    "Go on with --resume.",
+                ) from interrupt
     seconds = time.perf_counter() - started
     total = open_vectors(output).documents
     if as_json:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -304,3 +306,26 @@ def test_the_command_exports(folder: Path, home: Path) -> None:
     assert result.stdout == f"{folder.parent}/x.jsonl: 28 documents\n"
     result = run("export", folder.parent, "--format", "jsonl", "--output", "x.jsonl")
     assert result.exit_code == 1 and "meta.json: cannot be read" in result.stderr
+
+
+def test_ctrl_c_says_how_to_go_on(
+    tiny_model: str, corpus_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("splade_es.encoder._WINDOW_CHARACTERS", 1)
+    read = vectors.encode_documents
+
+    def interrupted(*args: Any) -> Iterator[Encoded]:
+        yield from islice(read(*args), 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vectors, "encode_documents", interrupted)
+    args = ("encode", corpus_file, "--model", tiny_model, "--output", "v")
+    result = run(*args)
+    assert result.exit_code == 130
+    assert result.stderr == (
+        "Interrupted: 2 documents were encoded and are in v. Go on with --resume.\n"
+    )
+    monkeypatch.undo()
+    monkeypatch.chdir(home.parent)
+    result = run(*args, "--resume")
+    assert result.stdout.startswith("v: 5 documents, 3 of them encoded now")
