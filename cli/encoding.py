@@ -128,6 +128,11 @@ def _devices(text: str) -> list[str]:
     return devices
 
 
+def default_rejects(corpus: str) -> str:
+    """In the current directory, because that of a corpus is often read-only."""
+    return f"{'stdin' if corpus == '-' else Path(corpus).resolve().name}.rejects.jsonl"
+
+
 def open_corpus(corpus: str, rejects: str | None) -> tuple[Iterator[Document | Rejected], str]:
     """The documents of a corpus, and the file for its bad lines.
 
@@ -138,8 +143,7 @@ def open_corpus(corpus: str, rejects: str | None) -> tuple[Iterator[Document | R
     from splade_es.corpus import read_documents
 
     if rejects is None:
-        # in the current directory, because that of a corpus is often read-only
-        rejects = f"{'stdin' if corpus == '-' else Path(corpus).resolve().name}.rejects.jsonl"
+        rejects = default_rejects(corpus)
     items = read_documents(corpus)
     first = next(items, None)
     if first is None:

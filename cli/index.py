@@ -11,6 +11,7 @@ import click
 
 from splade_es.cli.encoding import (
     Encoding,
+    default_rejects,
     encoding_options,
     fail_on_rejects,
     open_corpus,
@@ -74,7 +75,7 @@ def index(
                 )
             folder = open_vectors(corpus)
             meta, vocabulary = folder.meta, folder.vocabulary
-            rejects = rejects or f"{Path(corpus).resolve().name}.rejects.jsonl"
+            rejects = rejects or default_rejects(corpus)
             encoded = read_vectors(folder)
             file = stack.enter_context(rejects_file(Path(rejects), fail_fast))
             engine = stack.enter_context(open_engine(url))

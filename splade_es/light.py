@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splade_es.layout import Side, read_layout
+from splade_es.queries import load_tokenizer
 from splade_es.records import SparseRow
 
 _Array: TypeAlias = NDArray[np.float32]
@@ -98,14 +99,13 @@ _FAMILIES = {
 
 
 class LightEncoder:
-    """A TextEncoder in numpy. Raises ValueError, KeyError or OSError for a model it does not know.
+    """A TextEncoder in numpy. Raises for a model it does not know; `load` does not.
 
     name: of the whole model; side: the encoder of it; folder: where that lies.
     """
 
     def __init__(self, name: str, side: Side, folder: Path, max_length: int) -> None:
         from safetensors import safe_open
-        from tokenizers import Tokenizer
 
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         kind = config["model_type"]
@@ -134,9 +134,7 @@ class LightEncoder:
         self._decoder: _Array = self._weights.get(names.decoder, embeddings)  # [V, d]
         bias = next(name for name in names.bias if name in self._weights)
 
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_length)
+        self._tokenizer = load_tokenizer(folder, max_length)
         size = self._tokenizer.get_vocab_size()
         tokens = [self._tokenizer.id_to_token(id) for id in range(size)]
         if size > len(self._decoder) or None in tokens:

@@ -73,7 +73,7 @@ class TableEncoder:
         self.name = os.path.abspath(name) if os.path.isdir(name) else name
         self.max_length = max_length or _MAX_LENGTH
         folder = Path(read_layout(name).query.path)
-        self._tokenizer = _load_tokenizer(folder, self.max_length)
+        self._tokenizer = load_tokenizer(folder, self.max_length)
         size = self._tokenizer.get_vocab_size()
         self.vocabulary = [self._tokenizer.id_to_token(id) for id in range(size)]
         self._weights = _load_weights(folder, self._tokenizer)  # [V]
@@ -108,7 +108,8 @@ def check_text(text: str) -> None:
         ) from error
 
 
-def _load_tokenizer(folder: Path, max_length: int) -> Any:
+def load_tokenizer(folder: Path, max_length: int) -> Any:
+    """The tokenizer.json of a folder, cutting at max_length tokens. Raises ModelError."""
     from tokenizers import Tokenizer
 
     try:
