@@ -58,7 +58,7 @@ def encode(
     how = Encoding(**encoding)
     how.check()
     quantizer = how.quantizer()
-    items, rejects = open_corpus(corpus, rejects)
+    items, rejects, _ = open_corpus(corpus, rejects)
     started = time.perf_counter()
     done = Progress(0, 0)
     with rejects_file(Path(rejects), fail_fast) as file, how.open() as encoder:

@@ -133,8 +133,8 @@ def default_rejects(corpus: str) -> str:
     return f"{'stdin' if corpus == '-' else Path(corpus).resolve().name}.rejects.jsonl"
 
 
-def open_corpus(corpus: str, rejects: str | None) -> tuple[Iterator[Document | Rejected], str]:
-    """The documents of a corpus, and the file for its bad lines.
+def open_corpus(corpus: str, rejects: str | None) -> tuple[Iterator[Document | Rejected], str, str]:
+    """The documents of a corpus, the file for its bad lines, and the file that is read.
 
     What is wrong with either is found before an index is touched.
     """
@@ -151,7 +151,7 @@ def open_corpus(corpus: str, rejects: str | None) -> tuple[Iterator[Document | R
     source = first.place.rpartition(":")[0]  # in a folder, the file of it that is read
     if os.path.exists(rejects) and os.path.exists(source) and os.path.samefile(rejects, source):
         raise click.UsageError(f"--rejects would overwrite the corpus {source}")
-    return itertools.chain([first], items), rejects
+    return itertools.chain([first], items), rejects, corpus if corpus == "-" else source
 
 
 def warn_of_saturation(saturated: int) -> None:

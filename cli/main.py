@@ -13,7 +13,7 @@ from splade_es.errors import Interrupted, SpladeEsError
 #: Each in a module of its name, which is imported when somebody runs it.
 COMMANDS = (
     "bench", "delete", "demo", "encode", "evaluate", "expand", "export", "index", "info", "mine",
-    "score", "search", "train",
+    "rollback", "score", "search", "train",
 )  # fmt: skip
 
 

@@ -37,14 +37,14 @@ def read_documents(path: str) -> Iterator[Document | Rejected]:
 
 
 def _documents(path: str) -> Iterator[Document | Rejected]:
-    for place, line in read_lines(path):
+    for number, (place, line) in enumerate(read_lines(path), 1):
         try:
-            yield parse_document(line, place)
+            yield parse_document(line, place, number)
         except ValueError as exc:
             yield Rejected(place, str(exc), line.decode(errors="backslashreplace").rstrip("\r\n"))
 
 
-def parse_document(line: bytes, place: str) -> Document:
+def parse_document(line: bytes, place: str, number: int = 0) -> Document:
     """Raises ValueError, saying why and what to do, for a line that is no document."""
     record = parse_object(line)
     key: str | None = next((key for key in ("_id", "id", "docid") if key in record), None)
@@ -74,4 +74,4 @@ def parse_document(line: bytes, place: str) -> Document:
     for name in record:
         if name.startswith("splade"):
             raise ValueError(f'field "{name}" is reserved; rename what starts with "splade"')
-    return Document(id, text, title, record, place)
+    return Document(id, text, title, record, place, number)

@@ -73,4 +73,11 @@ class RequestTooLarge(EngineError):
 
 
 class Unavailable(EngineError):
-    pass
+    """status: of the answer, 0 if there was none. retry_after: seconds the server asks to wait."""
+
+    def __init__(
+        self, message: str, hint: str = "", *, status: int = 0, retry_after: float = 0.0
+    ) -> None:
+        super().__init__(message, hint)
+        self.status = status
+        self.retry_after = retry_after

@@ -1,58 +1,52 @@
 """Documents with their vectors into an index.
 
-Encoding and sending overlap: this thread takes what is encoded, one other thread sends, and a short
-queue between them bounds the memory. One sender keeps the order of the corpus, so the last of two
-documents with the same id wins, as it would line by line.
+Encoding and sending overlap: this thread takes what is encoded, others send, and a short queue
+between them bounds the memory.
 """
 
 from __future__ import annotations
 
-import json
-import queue
-import random
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 
 from splade_es import __version__
-from splade_es.engines.base import FIELD, TRY_LATER, Engine, FieldType, check_field_type
-from splade_es.errors import EngineError, IndexMismatch, RequestTooLarge, Unavailable
+from splade_es.actions import ToAction
+from splade_es.aliases import Sample
+from splade_es.changes import Unchanged
+from splade_es.engines.base import FIELD, Engine, FieldType, check_field_type
+from splade_es.errors import EngineError, IndexMismatch
 from splade_es.features import CODEC, feature_names, vocabulary_sha256
+from splade_es.journal import Done, Journal, digest, runs
 from splade_es.layout import fingerprint, read_layout
 from splade_es.quantize import Quantizer
 from splade_es.queries import TextEncoder
-from splade_es.records import (
-    Action,
-    Document,
-    Encoded,
-    IndexMeta,
-    ItemResult,
-    Quantized,
-    Rejected,
-)
+from splade_es.records import Action, Document, Encoded, IndexMeta, ItemResult, Rejected
 from splade_es.rejects import Rejects
+from splade_es.sending import Request, Sender
 
-# One bulk request: a few MB is what both servers take best, and what a resend can afford.
-_REQUEST_DOCUMENTS = 256
-_REQUEST_CHARACTERS = 4_000_000
-_QUEUED_REQUESTS = 4
-# Attempts at one request or item, waiting 0.5 s, 1 s, 2 s, ... 30 s between them: two minutes.
-_ATTEMPTS = 9
-_TOP = 20
+# Documents of a request: what is encoded again after a kill -9 should not be many.
+_REQUEST_DOCUMENTS = 1024
+# Where the encoder is slow, a request is sent as soon as it has so many and no other is under way.
+_FEW_DOCUMENTS = 64
 
 
 @dataclass(slots=True)
 class Summary:
-    """Counts of one load. read = indexed + rejected, once it has ended.
+    """Counts of one load. read = indexed + unchanged + rejected, once it has ended.
 
     replaced: indexed documents whose id was there before, in this corpus or in the index; empty:
     indexed documents without any feature, which no query finds; saturated: weights that were too
-    large for an integer and were clipped; seconds: of the whole load.
+    large for an integer and were clipped; unchanged: documents that were in the index as they are;
+    deleted: those that the corpus no longer has; resumed: indexed or rejected by an earlier run,
+    which the other counts include; seconds: of this run.
     """
 
     read: int = 0
     indexed: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    resumed: int = 0
     replaced: int = 0
     empty: int = 0
     rejected: int = 0
@@ -88,8 +82,8 @@ def open_index(
     *,
     recreate: bool = False,
     field_type: FieldType | None = None,
-) -> None:
-    """Make the index, or check that what is there was made the same way.
+) -> bool:
+    """Make the index, or check that what is there was made the same way; whether it was made.
 
     Raises IndexMismatch if another model, scale or length made it, and EngineError for a field type
     that the engine has not, before anything is deleted.
@@ -98,9 +92,10 @@ def open_index(
     if engine.exists(index):
         if not recreate:
             check_same(engine.meta(index), meta, index)
-            return
+            return False
         engine.delete(index)
     engine.create(index, meta, field_type)
+    return True
 
 
 def check_same(stored: IndexMeta, ours: IndexMeta, index: str) -> None:
@@ -122,218 +117,150 @@ def index_corpus(
     engine: Engine,
     index: str,
     rejects: Rejects,
+    *,
+    settings: str = "",
+    journal: Journal | None = None,
+    unchanged: Unchanged | None = None,
+    sample: Sample | None = None,
 ) -> Iterator[Summary]:
     """Index every document; yields the same Summary, brought up to date, after each request.
 
     vocabulary: the token of each id of the vectors. What the engine refuses goes to `rejects`,
-    where the reader's are, and the rest is indexed. Raises EngineError if the engine fails for
-    good: what was acknowledged stays.
+    where the reader's are, and the rest is indexed. settings: see `Document.content_hash`.
+    journal: takes down what is done; unchanged: is told. `encoded` holds what these two left over.
+    sample: takes some of the documents, for `check_sample`. Raises EngineError if the engine fails
+    for good: what was acknowledged stays.
     """
     started = time.perf_counter()
-    summary = Summary()
     engine.refresh(index)
-    before = engine.count(index)
-    sender = _Sender(engine, index, rejects, summary)
+    load = _Load(engine, index, rejects, journal, unchanged, sample)
+    sender = Sender(engine, index, load.finished)
+    actions = ToAction(vocabulary, settings)
     try:
-        for request in _requests(_actions(encoded, vocabulary, sender)):
+        for request in _requests(_with_actions(encoded, actions), sender):
             sender.put(request)
-            sender.tell(time.perf_counter() - started)
-            yield summary
+            yield load.tell(started)
         sender.finish()
     finally:
         sender.stop()
     engine.refresh(index)
-    expected = before + summary.indexed - summary.replaced
-    if (found := engine.count(index)) < expected:
-        raise EngineError(
-            f"The index {index!r} has {found:,} documents where {expected:,} were acknowledged",
-            "Look for a process that deletes documents from it, and index again.",
-        )
-    sender.tell(time.perf_counter() - started)
-    yield summary
+    load.check_count()
+    yield load.tell(started)
 
 
-def to_action(
-    document: Document, row: Quantized, vocabulary: list[str], names: list[str]
-) -> Action:
-    """The bulk action of one document: its source fields, its features and their companions.
+class _Load:
+    """The counts of a load, kept in step with its journal and the file of rejects."""
 
-    vocabulary: token of each id; names: feature name of each id. The companions are there because
-    neither Kibana nor OpenSearch Dashboards can show or aggregate a sparse vector.
-    """
-    weights = list(zip(row.ids.tolist(), row.values.tolist(), strict=True))  # by ascending id
-    strongest = [
-        (vocabulary[id], value) for id, value in sorted(weights, key=lambda weight: -weight[1])
-    ]
-    body = document.body.lower()
-    return Action(
-        document.id,
-        {
-            **document.fields,
-            "title": document.title,
-            "text": document.text,
-            FIELD: {names[id]: value for id, value in weights},
-            "splade_top": [token for token, _ in strongest[:_TOP]],
-            "splade_new": [token for token, _ in strongest if _surface(token) not in body][:_TOP],
-            "splade_view": " ".join(f"{token}:{value}" for token, value in strongest),
-            "splade_n": len(strongest),
-            "splade_max": strongest[0][1] if strongest else 0,
-        },
-    )
-
-
-def _surface(token: str) -> str:
-    """The letters of a token, without the marks that WordPiece, BPE and SentencePiece add."""
-    return token.removeprefix("##").lstrip("Ġ▁").lower()
-
-
-class _Sender:
-    """The thread that sends, the queue to it, and the file of rejects."""
-
-    def __init__(self, engine: Engine, index: str, rejects: Rejects, summary: Summary) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        index: str,
+        rejects: Rejects,
+        journal: Journal | None,
+        unchanged: Unchanged | None,
+        sample: Sample | None,
+    ) -> None:
         self._engine = engine
         self._index = index
         self._rejects = rejects
-        self.summary = summary
-        self.taken = 0  # documents, by the thread that encodes
-        self._refused = 0  # by the engine
-        self._failure: BaseException | None = None
-        self._stopping = threading.Event()
-        self._queue: queue.Queue[list[tuple[Document, Action]] | None] = queue.Queue(
-            _QUEUED_REQUESTS
-        )
-        self._thread = threading.Thread(target=self._run, name="bulk sender", daemon=True)
-        self._thread.start()
+        self._journal = journal
+        self._unchanged = unchanged
+        self._sample = sample
+        self._before = engine.count(index)
+        self._summary = Summary()
+        self._refused = 0
+        if journal:
+            self._before = journal.header["documents"]
+            for done in journal.done:
+                self._add(done)
+            self._summary.resumed = self._summary.indexed + self._refused
 
-    def put(self, request: list[tuple[Document, Action]] | None) -> None:
-        """Hand over one request; None is the last. Raises what stopped the thread."""
-        while self._failure is None:
-            try:
-                self._queue.put(request, timeout=0.2)
-                return
-            except queue.Full:
-                continue
-        raise self._failure
-
-    def finish(self) -> None:
-        """Wait until all is acknowledged. Raises what stopped the thread."""
-        self.put(None)
-        while self._thread.is_alive():
-            self._thread.join(timeout=0.2)  # a wait without limit would not notice Ctrl-C
-        if self._failure:
-            raise self._failure
-
-    def stop(self) -> None:
-        """Let the request under way end and send no other; after `finish` there is none."""
-        self._stopping.set()
-        self._thread.join()
-
-    def tell(self, seconds: float) -> None:
-        """Bring the summary up to date with the rejects."""
-        self.summary.rejected = self._rejects.count
-        self.summary.first_rejected = self._rejects.first
-        self.summary.read = self.taken + self._rejects.count - self._refused
-        self.summary.seconds = seconds
-
-    def _run(self) -> None:
-        try:
-            while not self._stopping.is_set():
-                try:
-                    request = self._queue.get(timeout=0.2)
-                except queue.Empty:
-                    continue
-                if request is None:
-                    return
-                self._send(request)
-        except BaseException as error:
-            self._failure = error
-
-    def _send(self, request: list[tuple[Document, Action]]) -> None:
-        """Send until each item is acknowledged or rejected."""
-        for attempt in range(_ATTEMPTS):
-            try:
-                results = self._engine.bulk(self._index, [action for _, action in request])
-            except RequestTooLarge as error:
-                if len(request) == 1:
-                    self._reject_document(request[0][0], ItemResult(413, str(error)))
-                    return
-                middle = len(request) // 2
-                self._send(request[:middle])
-                self._send(request[middle:])
-                return
-            except Unavailable as error:
-                # some of it may have been applied, but an id and its content stay the same
-                problem = error
+    def finished(self, request: Request, results: list[ItemResult]) -> None:
+        """Count a request whose documents are all indexed or refused."""
+        refused = {}
+        indexed = replaced = empty = 0
+        for document, action, result in zip(
+            request.documents, request.actions, results, strict=True
+        ):
+            if result.status >= 400:
+                reason = f"{self._engine.name} refused it ({result.status}): {result.reason}"
+                self._rejects.add(Rejected(document.place, reason, document.to_json()))
+                refused[document.number] = reason
             else:
-                again = []
-                for item, result in zip(request, results, strict=True):
-                    if result.status in TRY_LATER:
-                        again.append(item)
-                        refusal = result
-                    elif result.status >= 400:
-                        self._reject_document(item[0], result)
-                    else:
-                        self._count(item[1], result)
-                if not again:
-                    return
-                if len(again) == 1 and attempt + 1 == _ATTEMPTS:
-                    # alone, and still refused: a text too large for the server's memory
-                    self._reject_document(again[0][0], refusal)
-                    return
-                request = again
-                problem = Unavailable(
-                    f"{self._engine.name} at {self._engine.where} takes no more for now "
-                    f"({refusal.status}: {refusal.reason})",
-                    "What it acknowledged stays. Give it time, and index the corpus again.",
-                )
-            if attempt + 1 == _ATTEMPTS or self._stopping.wait(
-                min(30.0, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)
-            ):
-                raise problem
+                indexed += 1
+                replaced += result.status == 200
+                features = (action.source or {})[FIELD]
+                empty += not features
+                if self._sample is not None:
+                    self._sample.add(document.id, features)
+        done = Done(
+            runs(document.number for document in request.documents),
+            digest(request.documents) if self._journal else "",
+            indexed, replaced, empty, request.saturated, refused,
+        )  # fmt: skip
+        if self._journal:
+            self._journal.record(done)
+        if self._unchanged:
+            self._unchanged.acknowledged(document.id for document in request.documents)
+        self._add(done)
 
-    def _count(self, action: Action, result: ItemResult) -> None:
-        self.summary.indexed += 1
-        self.summary.replaced += result.status == 200
-        self.summary.empty += not (action.source or {})[FIELD]
+    def tell(self, started: float) -> Summary:
+        """The summary as of now."""
+        self._summary.rejected = self._rejects.count
+        self._summary.first_rejected = self._rejects.first
+        self._summary.unchanged = self._unchanged.count if self._unchanged else 0
+        self._summary.read = self._summary.indexed + self._summary.unchanged + self._rejects.count
+        self._summary.seconds = time.perf_counter() - started
+        return self._summary
 
-    def _reject_document(self, document: Document, result: ItemResult) -> None:
-        line = {"_id": document.id, "title": document.title, "text": document.text}
-        self._refused += 1
-        self._rejects.add(
-            Rejected(
-                document.place,
-                f"{self._engine.name} refused it ({result.status}): {result.reason}",
-                json.dumps({**line, **document.fields}, ensure_ascii=False),
+    def check_count(self) -> None:
+        """Raises EngineError if fewer documents are there than were acknowledged."""
+        expected = self._before + self._summary.indexed - self._summary.replaced
+        if (found := self._engine.count(self._index)) < expected:
+            if self._journal:  # it says what is not so
+                self._journal.finish()
+            raise EngineError(
+                f"The index {self._index!r} has {found:,} documents where {expected:,} were "
+                "acknowledged",
+                "Look for a process that deletes documents from it, and index again.",
             )
-        )
+
+    def _add(self, done: Done) -> None:
+        self._summary.indexed += done.indexed
+        self._summary.replaced += done.replaced
+        self._summary.empty += done.empty
+        self._summary.saturated += done.saturated
+        self._refused += len(done.refused)
 
 
-def _actions(
-    encoded: Iterable[Encoded], vocabulary: list[str], sender: _Sender
-) -> Iterator[tuple[Document, Action]]:
-    names = feature_names(vocabulary)
+def _with_actions(
+    encoded: Iterable[Encoded], to_action: ToAction
+) -> Iterator[tuple[Document, Action, int, int]]:
     for document, vector in encoded:
-        sender.taken += 1
-        sender.summary.saturated += vector.saturated
-        yield document, to_action(document, vector, vocabulary, names)
+        action = to_action(document, vector)
+        # feature and weight stand there twice, and the fields as they are
+        size = len(document.body) + 24 * len(vector.ids) + len(str(document.fields))
+        yield document, action, size, vector.saturated
 
 
 def _requests(
-    actions: Iterable[tuple[Document, Action]],
-) -> Iterator[list[tuple[Document, Action]]]:
+    actions: Iterable[tuple[Document, Action, int, int]], sender: Sender
+) -> Iterator[Request]:
     """No id comes twice in a request: an item sent again could overtake the other. And a huge
     document goes alone, because servers short of memory refuse a request as a whole."""
-    request: list[tuple[Document, Action]] = []
+    request = Request([], [], 0, 0)
     ids: set[str] = set()
-    characters = 0
-    for document, action in actions:
-        size = len(document.body) + len(str(document.fields))
-        full = len(ids) == _REQUEST_DOCUMENTS or characters + size > _REQUEST_CHARACTERS
-        if request and (full or action.id in ids):
+    for document, action, size, saturated in actions:
+        full = len(ids) == _REQUEST_DOCUMENTS or request.size + size > sender.size
+        soon = len(ids) >= _FEW_DOCUMENTS and sender.idle
+        if ids and (full or soon or action.id in ids):
             yield request
-            request, ids, characters = [], set(), 0
-        request.append((document, action))
+            request, ids = Request([], [], 0, 0), set()
         ids.add(action.id)
-        characters += size
-    if request:
+        request.documents.append(document)
+        request.actions.append(action)
+        request = request._replace(
+            size=request.size + size, saturated=request.saturated + saturated
+        )
+    if ids:
         yield request

@@ -38,6 +38,11 @@ class Quantizer:
                 f"The threshold of weights is {self.threshold}", "Set it to 0 or more."
             )
 
+    @property
+    def settings(self) -> str:
+        """What a stored vector depends on beside the model and the scale, which an index knows."""
+        return f"top_k {self.top_k}, threshold {self.threshold:g}"
+
     def quantize(self, row: SparseRow) -> Quantized:
         """Raises ModelError for a weight that is negative or no number."""
         # In float64, where neither the product nor the threshold is rounded.

@@ -8,6 +8,8 @@ Nothing here imports another module of the package, so everything may import thi
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -26,18 +28,38 @@ Qrels: TypeAlias = dict[str, dict[str, int]]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document of a corpus; `fields` are further source fields, `place` is "corpus.jsonl:7"."""
+    """One document of a corpus.
+
+    fields: further source fields; place: "corpus.jsonl:7"; number: of the item in its corpus, bad
+    ones counted, from 1.
+    """
 
     id: str
     text: str
     title: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
     place: str = ""
+    number: int = field(default=0, compare=False)
 
     @property
     def body(self) -> str:
         """What is encoded and what BM25 sees: title and text, joined as BEIR does."""
         return f"{self.title} {self.text}" if self.title else self.text
+
+    def to_json(self) -> str:
+        """The line of a corpus that reads as this document."""
+        record = {"_id": self.id, "title": self.title, "text": self.text, **self.fields}
+        return json.dumps(record, ensure_ascii=False)
+
+    def content_hash(self, settings: str) -> str:
+        """The same for the same title, text and fields, 128 bits as hex digits.
+
+        settings: what else its vector depends on, beside what the index remembers.
+        """
+        content = json.dumps(
+            [self.title, self.text, dict(self.fields), settings], ensure_ascii=False
+        )
+        return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

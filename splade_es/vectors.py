@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from splade_es.errors import CorpusError
+from splade_es.errors import CorpusError, ModelError
 from splade_es.files import whole_file
 from splade_es.quantize import Quantizer
 from splade_es.queries import TextEncoder
@@ -53,15 +53,22 @@ def encode_documents(
                 yield item.body
 
     for row in encoder.encode(bodies()):
-        yield Encoded(waiting.popleft(), quantizer.quantize(row))
+        document = waiting.popleft()
+        try:
+            vector = quantizer.quantize(row)
+        except ModelError as error:  # of one text in a million, with a model in half precision
+            rejects.add(Rejected(document.place, str(error), document.to_json()))
+        else:
+            yield Encoded(document, vector)
 
 
 class VectorFolder(NamedTuple):
-    """A folder of vectors. meta and vocabulary: of the model; documents: how many there are, None
-    while encoding has not ended."""
+    """A folder of vectors. meta and vocabulary: of the model; settings: of the quantizer;
+    documents: how many there are, None while encoding has not ended."""
 
     path: Path
     meta: IndexMeta
+    settings: str
     vocabulary: list[str]
     documents: int | None
 
@@ -90,6 +97,7 @@ def open_vectors(path: str) -> VectorFolder:
 
 def read_vectors(folder: VectorFolder) -> Iterator[Encoded]:
     """The documents in the order of the corpus. Raises CorpusError for a damaged part."""
+    number = 0
     for path in _parts(folder.path):
         columns = _read_part(path, None)
         lists = columns["indices"]
@@ -101,8 +109,9 @@ def read_vectors(folder: VectorFolder) -> Iterator[Encoded]:
         )
         for n, (id, title, text, fields) in enumerate(texts):
             start, end = ends[n], ends[n + 1]
+            number += 1
             yield Encoded(
-                Document(id, text, title, json.loads(fields), f"{path}:{n + 1}"),
+                Document(id, text, title, json.loads(fields), f"{path}:{n + 1}", number),
                 Quantized(ids[start:end], values[start:end], 0),
             )
 
@@ -250,6 +259,7 @@ def _open(path: Path) -> VectorFolder:
         return VectorFolder(
             path,
             IndexMeta(**{name: meta[name] for name in names}),
+            Quantizer(meta["scale"], meta["top_k"], meta["threshold"]).settings,
             [str(token) for token in vocabulary],
             meta["documents"],
         )

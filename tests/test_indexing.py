@@ -146,7 +146,7 @@ def too_large(engine: LocalEngine, index: str, actions: Sequence[Action]) -> lis
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting between attempts."""
-    monkeypatch.setattr("splade_es.indexing.random.uniform", lambda a, b: 0.001)
+    monkeypatch.setattr("splade_es.sending.random.uniform", lambda a, b: 0.001)
 
 
 @pytest.mark.usefixtures("quick")
@@ -200,7 +200,7 @@ def test_a_server_that_stays_full_ends_the_load(encoder: Encoder, tmp_path: Path
         load(documents, encoder, engine, "x", tmp_path / "rejects")
     assert str(caught.value) == (
         f"local at {tmp_path} takes no more for now (429: no memory). "
-        "What it acknowledged stays. Give it time, and index the corpus again."
+        "Give it time, and try again."
     )
     engine.close()
 

@@ -26,10 +26,13 @@ def reason(error: Any) -> str:
     return f"{cause.get('type')}: {cause.get('reason')}"
 
 
-def engine_error(status: int, body: Any, server: str) -> EngineError:
+def engine_error(
+    status: int, body: Any, server: str, retry_after: str | None = None
+) -> EngineError:
     """The error for an answer with a status of 400 and above.
 
     server: "elasticsearch at http://host:9200". body: parsed JSON, or whatever a proxy sent.
+    retry_after: that header; seconds are understood, a date (RFC 9110) is not.
     """
     error = body.get("error", body) if isinstance(body, Mapping) else body
     detail = reason(error) if isinstance(body, Mapping) else ""
@@ -52,7 +55,8 @@ def engine_error(status: int, body: Any, server: str) -> EngineError:
     if status == 413:
         return RequestTooLarge(says, "Send less at once.")
     if status in TRY_LATER:
-        return Unavailable(says, "Try again later.")
+        seconds = float(retry_after) if retry_after and retry_after.isdigit() else 0.0
+        return Unavailable(says, "Try again later.", status=status, retry_after=seconds)
     return EngineError(says)
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 from splade_es.errors import EngineError, QueryError
 from splade_es.records import (
@@ -94,6 +94,9 @@ class Engine(Protocol):
     def meta(self, index: str) -> IndexMeta:
         """What `create` was given. Raises IndexMismatch if splade-es did not make this index."""
 
+    def settings(self, index: str) -> dict[str, Any]:
+        """Its settings, as the server writes them; `uuid` is another for an index made anew."""
+
     def bulk(self, index: str, actions: Sequence[Action]) -> list[ItemResult]:
         """Send one request; one result for each action, in order.
 
@@ -107,6 +110,24 @@ class Engine(Protocol):
 
     def count(self, index: str) -> int:
         """Visible documents."""
+
+    def hashes(self, index: str, ids: Sequence[str]) -> dict[str, str]:
+        """`splade_hash` of the documents that are there, as of the last acknowledged write."""
+
+    def ids(self, index: str) -> Iterator[str]:
+        """The id of every visible document."""
+
+    def apply(self, index: str, settings: Mapping[str, Any]) -> None:
+        """Set these settings of an index; None is the server's default."""
+
+    def force_merge(self, index: str) -> None:
+        """Rewrite the index as one segment; returns when it is done, which may take hours."""
+
+    def alias(self, name: str) -> list[str]:
+        """The indices behind an alias; [] if there is no such alias."""
+
+    def move_alias(self, name: str, before: Sequence[str], index: str) -> None:
+        """Let an alias stand for one index and no longer for those before, at once."""
 
     def search(self, index: str, clauses: Sequence[Clause], k: int) -> list[Hit]:
         """The k best documents by the sum of boost x stored integer, with their source fields."""

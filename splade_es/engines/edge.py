@@ -195,6 +195,21 @@ class EdgeIndex:
             if offset is None:
                 return [counts[self._dimensions.numbers.get(name, -1)] for name in features]
 
+    def hashes(self, ids: Sequence[str]) -> dict[str, str]:
+        points: list[edge.PointId] = [point for id in ids if (point := _point(id))]
+        payloads = [record.payload or {} for record in self._shard.retrieve(points, True, False)]
+        sources = {payload["id"]: json.loads(payload["source"]) for payload in payloads}
+        return {id: s["splade_hash"] for id, s in sources.items() if "splade_hash" in s}
+
+    def ids(self) -> Iterator[str]:
+        offset = None
+        while True:
+            request = edge.ScrollRequest(offset, _PAGE, with_payload=_IDS_ONLY, with_vector=False)
+            records, offset = self._shard.scroll(request)
+            yield from ((record.payload or {})["id"] for record in records)
+            if offset is None:
+                return
+
     def documents(self, ids: Sequence[str]) -> list[Document]:
         points: list[edge.PointId] = [point for id in ids if (point := _point(id))]
         records = self._shard.retrieve(points, True, False)

@@ -41,19 +41,20 @@ class ElasticsearchEngine(ServerEngine):
         self._client = elasticsearch.Elasticsearch(
             address.url,
             headers=address.headers,
-            request_timeout=TIMEOUT,
             max_retries=0,  # the caller retries, and knows what may be sent again
             **options,
         )
 
-    def _send(self, method: str, path: str, body: bytes | None) -> Any:
+    def _send(self, method: str, path: str, body: bytes | None, timeout: float = TIMEOUT) -> Any:
         headers = {"accept": "application/json"}
         if body is not None:
             headers["content-type"] = "application/json"
+        client = self._client.options(request_timeout=timeout)
         try:
-            return self._client.perform_request(method, path, headers=headers, body=body).body
+            return client.perform_request(method, path, headers=headers, body=body).body
         except elasticsearch.ApiError as exc:
-            raise engine_error(exc.meta.status, exc.body, self._server) from exc
+            after = exc.meta.headers.get("retry-after")
+            raise engine_error(exc.meta.status, exc.body, self._server, after) from exc
         except elastic_transport.TlsError as exc:
             raise unreachable(self._server, exc, tls=True) from exc
         except elastic_transport.ConnectionError as exc:

@@ -6,11 +6,12 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from threading import RLock
+from typing import Any
 
 from splade_es.engines.answers import index_missing
 from splade_es.engines.base import FieldType, check_field_type, check_index_name, check_search
@@ -97,7 +98,7 @@ class LocalEngine:
                 new.mkdir(parents=True)
                 EdgeIndex.create(new)
                 with (new / META_FILE).open("w", encoding="utf-8") as file:
-                    json.dump(meta.to_dict(), file, indent=1)
+                    json.dump({**meta.to_dict(), "uuid": uuid.uuid4().hex}, file, indent=1)
                     file.flush()
                     os.fsync(file.fileno())
                 _sync(new)
@@ -111,11 +112,23 @@ class LocalEngine:
             return self._path(index).is_dir()
 
     def meta(self, index: str) -> IndexMeta:
+        stored = self._stored(index)
+        return IndexMeta(**{name: stored[name] for name in IndexMeta.__dataclass_fields__})
+
+    def settings(self, index: str) -> dict[str, Any]:
+        return {"uuid": self._stored(index).get("uuid")}
+
+    def _stored(self, index: str) -> dict[str, Any]:
         if not self.exists(index):
             raise index_missing(index, self._here)
         with self._errors(index):
             try:
-                return IndexMeta(**json.loads((self._path(index) / META_FILE).read_text("utf-8")))
+                stored: dict[str, Any] = json.loads(
+                    (self._path(index) / META_FILE).read_text("utf-8")
+                )
+                if missing := IndexMeta.__dataclass_fields__.keys() - stored:
+                    raise ValueError(f"without {missing}")
+                return stored
             except (FileNotFoundError, ValueError, TypeError) as exc:
                 raise IndexMismatch(
                     f"splade-es did not make the index {index!r} on {self._here}, "
@@ -134,6 +147,26 @@ class LocalEngine:
     def count(self, index: str) -> int:
         with self._index(index) as opened:
             return opened.count()
+
+    def hashes(self, index: str, ids: Sequence[str]) -> dict[str, str]:
+        with self._index(index) as opened:
+            return opened.hashes(ids)
+
+    def ids(self, index: str) -> Iterator[str]:
+        with self._index(index) as opened:
+            yield from opened.ids()
+
+    def apply(self, index: str, settings: Mapping[str, Any]) -> None:
+        pass
+
+    def force_merge(self, index: str) -> None:
+        self.refresh(index)
+
+    def alias(self, name: str) -> list[str]:
+        raise EngineError("The local engine has no aliases", "Use --index and --recreate.")
+
+    def move_alias(self, name: str, before: Sequence[str], index: str) -> None:
+        self.alias(name)
 
     def search(self, index: str, clauses: Sequence[Clause], k: int) -> list[Hit]:
         check_search([clauses], k)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import opensearchpy
@@ -11,6 +12,24 @@ from splade_es.engines.answers import engine_error, unreachable, unreadable
 from splade_es.engines.base import FieldType, check_field_type
 from splade_es.engines.server import ServerEngine
 from splade_es.records import IndexMeta
+
+
+class _Connection(opensearchpy.Urllib3HttpConnection):
+    """Keeps the header that the client's exceptions leave out, for the thread that asked."""
+
+    last = threading.local()
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._create_urllib3_pool()
+        urlopen = self.pool.urlopen
+
+        def remembering(*args: Any, **options: Any) -> Any:
+            answer = urlopen(*args, **options)
+            self.last.retry_after = answer.headers.get("retry-after")
+            return answer
+
+        self.pool.urlopen = remembering
 
 
 class OpenSearchEngine(ServerEngine):
@@ -28,20 +47,24 @@ class OpenSearchEngine(ServerEngine):
         self._client = opensearchpy.OpenSearch(
             address.url,
             headers=address.headers,
-            timeout=TIMEOUT,
+            connection_class=_Connection,
             max_retries=0,  # the caller retries, and knows what may be sent again
             **options,
         )
 
-    def _send(self, method: str, path: str, body: bytes | None) -> Any:
+    def _send(self, method: str, path: str, body: bytes | None, timeout: float = TIMEOUT) -> Any:
+        _Connection.last.retry_after = None
         try:
-            return self._client.transport.perform_request(method, path, body=body)
+            return self._client.transport.perform_request(
+                method, path, params={"request_timeout": timeout}, body=body
+            )
         except opensearchpy.SSLError as exc:
             raise unreachable(self._server, exc, tls=True) from exc
         except opensearchpy.ConnectionError as exc:  # ConnectionTimeout is one
             raise unreachable(self._server, exc) from exc
         except opensearchpy.TransportError as exc:
-            raise engine_error(int(exc.status_code), exc.info, self._server) from exc
+            after = _Connection.last.retry_after
+            raise engine_error(int(exc.status_code), exc.info, self._server, after) from exc
         except opensearchpy.OpenSearchException as exc:  # no JSON, mostly
             raise unreadable(self._server) from exc
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
-from splade_es.engines.address import Address
+import orjson
+
+from splade_es.engines.address import TIMEOUT, Address
 from splade_es.engines.answers import (
     bulk_results,
     hit_counts,
@@ -21,8 +23,8 @@ from splade_es.engines.answers import (
     scored_ids,
     unreadable,
 )
-from splade_es.engines.base import FIELD, FieldType, check_index_name, check_search
-from splade_es.errors import IndexMismatch, QueryError
+from splade_es.engines.base import FIELD, MAX_K, FieldType, check_index_name, check_search
+from splade_es.errors import IndexMismatch, IndexMissing, QueryError
 from splade_es.mappings import index_body
 from splade_es.records import (
     Action,
@@ -44,6 +46,10 @@ DOCUMENTS_PER_REQUEST = 500
 IDS_ONLY = {"stored_fields": "_none_", "docvalue_fields": ["splade_id"], "track_total_hits": False}
 
 
+#: Seconds for a force-merge: a large index takes hours.
+MERGE_TIMEOUT = 24 * 3600.0
+
+
 class ServerEngine(ABC):
     """An `Engine` on a server. Safe to use from several threads."""
 
@@ -57,7 +63,7 @@ class ServerEngine(ABC):
         self._field_types: dict[str, FieldType] = {}
 
     @abstractmethod
-    def _send(self, method: str, path: str, body: bytes | None) -> Any:
+    def _send(self, method: str, path: str, body: bytes | None, timeout: float = TIMEOUT) -> Any:
         """The parsed answer; for HEAD, whether there is such a thing. Raises EngineError."""
 
     @abstractmethod
@@ -66,12 +72,12 @@ class ServerEngine(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
-    def _request(self, method: str, index: str, action: str = "", *lines: Any) -> Any:
+    def _request(
+        self, method: str, index: str, action: str = "", *lines: Any, timeout: float = TIMEOUT
+    ) -> Any:
         check_index_name(index)
-        texts = [json.dumps(line, ensure_ascii=False, separators=(",", ":")) for line in lines]
-        # A query typed in another encoding may hold lone surrogates, which no server minds.
-        body = "\n".join([*texts, ""]).encode("utf-8", "surrogatepass")
-        answer = self._send(method, f"/{quote(index, safe='')}{action}", body or None)
+        body = b"".join([_json_line(line) for line in lines])
+        answer = self._send(method, f"/{quote(index, safe='')}{action}", body or None, timeout)
         if not isinstance(answer, (dict, bool)):
             raise unreadable(self._server)
         return answer
@@ -112,6 +118,46 @@ class ServerEngine(ABC):
                 "Index the corpus again.",
             ) from exc
 
+    def settings(self, index: str) -> dict[str, Any]:
+        answer = self._request("GET", index, "/_settings")
+        settings: dict[str, Any] = next(iter(answer.values()))["settings"]["index"]
+        return settings
+
+    def apply(self, index: str, settings: Mapping[str, Any]) -> None:
+        self._request("PUT", index, "/_settings", {"index": settings})
+
+    def force_merge(self, index: str) -> None:
+        self._request("POST", index, "/_forcemerge?max_num_segments=1", timeout=MERGE_TIMEOUT)
+
+    def alias(self, name: str) -> list[str]:
+        try:
+            return sorted(self._request("GET", name, "/_alias"))
+        except IndexMissing:
+            return []
+
+    def move_alias(self, name: str, before: Sequence[str], index: str) -> None:
+        check_index_name(name)
+        actions: list[Any] = [{"remove": {"index": old, "alias": name}} for old in before]
+        actions.append({"add": {"index": index, "alias": name}})
+        self._send("POST", "/_aliases", json.dumps({"actions": actions}).encode())
+
+    def hashes(self, index: str, ids: Sequence[str]) -> dict[str, str]:
+        body = {"ids": list(ids)}
+        answer = self._request("POST", index, "/_mget?_source_includes=splade_hash", body)
+        found = [(doc["_id"], doc.get("_source", {})) for doc in answer["docs"]]
+        return {id: source["splade_hash"] for id, source in found if "splade_hash" in source}
+
+    def ids(self, index: str) -> Iterator[str]:
+        self._field_type(index)
+        body: dict[str, Any] = {"size": MAX_K, "sort": ["splade_id"], **IDS_ONLY}
+        while True:
+            action = "/_search?allow_partial_search_results=false"
+            hits = self._request("POST", index, action, body)["hits"]["hits"]
+            yield from (hit["fields"]["splade_id"][0] for hit in hits)
+            if len(hits) < MAX_K:
+                return
+            body["search_after"] = hits[-1]["sort"]
+
     def bulk(self, index: str, actions: Sequence[Action]) -> list[ItemResult]:
         if not actions:
             return []
@@ -123,7 +169,8 @@ class ServerEngine(ABC):
                 lines.append({"delete": {"_id": id}})
             else:
                 lines += ({"index": {"_id": id}}, {**source, "splade_id": id})
-        return bulk_results(self._request("POST", index, "/_bulk", *lines), self._server)
+        action = "/_bulk?filter_path=items.*.status,items.*.error"
+        return bulk_results(self._request("POST", index, action, *lines), self._server)
 
     def refresh(self, index: str) -> None:
         self._request("POST", index, "/_refresh")
@@ -240,3 +287,12 @@ class ServerEngine(ABC):
         self._mapping(index)  # never remove what splade-es did not make
         self._request("DELETE", index)
         self._field_types.pop(index, None)
+
+
+def _json_line(record: Any) -> bytes:
+    try:
+        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # integers of more than 64 bits, deep objects, lone surrogates
+        text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+        # A query typed in another encoding may hold lone surrogates, which no server minds.
+        return text.encode("utf-8", "surrogatepass") + b"\n"

@@ -130,7 +130,7 @@ def test_loading_again_replaces_and_recreate_starts_anew(
     loaded: str, corpus_file: Path, tiny_model: str, tmp_path: Path
 ) -> None:
     again = run("index", corpus_file, "--model", tiny_model, "--index", loaded, "--json")
-    assert json.loads(again.stdout)["replaced"] == 5
+    assert (json.loads(again.stdout)["unchanged"], json.loads(again.stdout)["indexed"]) == (5, 0)
     one = tmp_path / "one.jsonl"
     one.write_text('{"id": 1, "contents": "milk", "title": "bone", "tag": "x"}\n')
     run("index", one, "--model", tiny_model, "--index", loaded, "--recreate")
@@ -386,5 +386,7 @@ def test_ctrl_c_while_indexing(tiny_model: str, tmp_path: Path, home: Path) -> N
         wait_for=(home / "many").exists,
     )
     assert code == 130 and "Traceback" not in stderr
-    assert stderr.splitlines()[-1] == "Interrupted."
+    assert stderr.splitlines()[-1] == (
+        "Interrupted: what was acknowledged is loaded. Go on with --resume."
+    )
     assert run("info", "--index", "many", "--json").exit_code == 0

@@ -1,0 +1,138 @@
+"""What a corpus changes in an index that is there: unchanged documents need not be encoded again,
+and those that the corpus no longer has can be deleted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+import numpy as np
+
+from splade_es.engines.base import Engine
+from splade_es.records import Action, Document, Encoded, ItemResult, Rejected
+from splade_es.sending import Request, Sender
+
+_Item = TypeVar("_Item", Document | Rejected, Encoded)
+# Documents whose hashes are asked for at once.
+_WINDOW = 500
+
+
+class Unchanged:
+    """Leaves out the documents that are in an index with the same content and settings.
+
+    settings: see `Document.content_hash`. count: of those left out. The last of two documents with
+    one id wins: between the look into the index and the acknowledgement, an id counts as changed.
+    """
+
+    def __init__(self, engine: Engine, index: str, settings: str) -> None:
+        self.count = 0
+        self._engine = engine
+        self._index = index
+        self._settings = settings
+        self._under_way: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def changed(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        """What is to be encoded and sent, in order."""
+        window: list[_Item] = []
+        for item in items:
+            window.append(item)
+            if len(window) == _WINDOW:
+                yield from self._changed(window)
+                window = []
+        yield from self._changed(window)
+
+    def acknowledged(self, ids: Iterable[str]) -> None:
+        """These are in the index now, or were refused."""
+        with self._lock:
+            self._under_way.subtract(ids)
+            self._under_way = +self._under_way
+
+    def _changed(self, window: list[_Item]) -> list[_Item]:
+        documents = [d for item in window if isinstance(d := document_of(item), Document)]
+        with self._lock:  # before the look: what is acknowledged after it may have been missed
+            busy = set(self._under_way)
+        there = self._engine.hashes(self._index, [d.id for d in documents]) if documents else {}
+        kept = []
+        for item in window:
+            document = document_of(item)
+            if isinstance(document, Document):
+                same = there.get(document.id) == document.content_hash(self._settings)
+                if same and document.id not in busy:
+                    self.count += 1
+                    continue
+                busy.add(document.id)
+                with self._lock:
+                    self._under_way[document.id] += 1
+            kept.append(item)
+        return kept
+
+
+class Seen:
+    """The ids of a corpus, in eight bytes each.
+
+    Two ids may share their eight bytes; then one that is missing counts as seen, and stays: with a
+    billion ids that happens to one document in ten billion.
+    """
+
+    def __init__(self) -> None:
+        self._hashes = array("Q")
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def note(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        """The same items, after a look at their ids."""
+        for item in items:
+            document = document_of(item)
+            if isinstance(document, Document):
+                self._hashes.append(_hash(document.id))
+            yield item
+
+    def missing(self, ids: Iterable[str]) -> Iterator[str]:
+        """Those of the ids that were never seen."""
+        seen = np.unique(np.frombuffer(self._hashes, np.uint64))
+        for id in ids:
+            place = int(np.searchsorted(seen, np.uint64(_hash(id))))
+            if place == len(seen) or seen[place] != _hash(id):
+                yield id
+
+
+def delete_missing(engine: Engine, index: str, seen: Seen) -> int:
+    """Delete the documents of an index that a corpus does not have; how many there were."""
+    engine.refresh(index)
+    deleted = 0
+
+    def finished(request: Request, results: list[ItemResult]) -> None:
+        nonlocal deleted
+        deleted += sum(result.status == 200 for result in results)
+
+    sender = Sender(engine, index, finished)
+    try:
+        batch: list[str] = []
+        for id in (*seen.missing(engine.ids(index)),):
+            batch.append(id)
+            if len(batch) == _WINDOW:
+                sender.put(Request([], [Action(id, None) for id in batch], 0, 0))
+                batch = []
+        if batch:
+            sender.put(Request([], [Action(id, None) for id in batch], 0, 0))
+        sender.finish()
+    finally:
+        sender.stop()
+    engine.refresh(index)
+    return deleted
+
+
+def document_of(item: Document | Rejected | Encoded) -> Document | Rejected:
+    """The document of an item, with or without its vector, or the reject it is."""
+    return item.document if isinstance(item, Encoded) else item
+
+
+def _hash(id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8).digest(), "little")

@@ -1,0 +1,241 @@
+"""What a load has done so far, so that it goes on after any death of either side.
+
+A file of JSON lines: the header says what is loaded into what, and each further line one request
+whose documents are all acknowledged or rejected. A line is on the disk before the next request is
+counted. A line cut short by a crash is as if it had never been: its documents are sent again, and
+an id and its content stay the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from splade_es.changes import document_of
+from splade_es.errors import CorpusError
+from splade_es.records import Document, Encoded, Rejected
+from splade_es.rejects import Rejects
+
+_Item = TypeVar("_Item", Document | Rejected, Encoded)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One request, to its end.
+
+    numbers: of its documents in the corpus, as runs [first, last]; digest: of these documents;
+    refused: number -> what the engine said, of those it rejected.
+    """
+
+    numbers: list[list[int]]
+    digest: str
+    indexed: int
+    replaced: int
+    empty: int
+    saturated: int
+    refused: dict[int, str]
+
+
+class Journal:
+    """The journal of one load, which no other process may write to. Safe for several threads under
+    the lock of the caller. Close it; `finish` it when all is done."""
+
+    def __init__(self, path: Path, file: BinaryIO, header: dict[str, Any], done: list[Done]):
+        self.path = path
+        self.header = header
+        self.done = done  # of earlier runs
+        self._file = file
+
+    @staticmethod
+    def open(path: Path, *, resume: bool = False, recreate: bool = False) -> Journal:
+        """The journal at a path; its header is {} if it is new.
+
+        resume: go on with the one that is there, if any; recreate: overwrite it. Raises CorpusError
+        if one is there and neither is said, or if another process has it.
+        """
+        try:
+            file = path.open("r+b" if path.exists() else "x+b")
+        except OSError as error:
+            raise CorpusError(
+                f"{path}: the journal cannot be written ({error.strerror})",
+                "Name another file with --journal.",
+            ) from error
+        try:
+            _lock(file, path)
+            lines = [] if recreate else _whole_lines(file)
+            header, done = _read(path, lines)
+            if header and not resume:
+                count = sum(last - first + 1 for d in done for first, last in d.numbers)
+                raise CorpusError(
+                    f"{path}: an earlier load ended there after {count:,} documents",
+                    "Go on with it by --resume, or delete this file to begin anew.",
+                )
+            file.truncate(sum(map(len, lines)))
+            file.seek(0, os.SEEK_END)
+        except BaseException:
+            file.close()
+            raise
+        return Journal(path, file, header, done)
+
+    def begin(self, bound: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Write the header of a new journal, or check that what is there was begun by the same.
+
+        bound: what must be the same when the load goes on; facts: what was so when it began.
+        Raises CorpusError, with the name of what differs.
+        """
+        if not self.header:
+            self.header = {**bound, **facts}
+            self._write(self.header)
+            return
+        for name, value in bound.items():
+            if self.header.get(name) != value:
+                raise CorpusError(
+                    f"{self.path}: this load was begun with another {name}",
+                    "Resume with what it was begun with, or delete this file to begin anew.",
+                )
+
+    def remaining(self, items: Iterable[_Item], rejects: Rejects) -> Iterator[_Item]:
+        """What is not done yet. What the engine refused goes to `rejects` again.
+
+        Raises CorpusError if a document that is done has changed since.
+        """
+        entries = _Entries(self.done)
+        for item in items:
+            document = document_of(item)
+            done = entries.at(document.number) if isinstance(document, Document) else None
+            if done is None:
+                yield item
+                continue
+            assert isinstance(document, Document)
+            entries.add(document, self.path)
+            if (reason := done.refused.get(document.number)) is not None:
+                rejects.add(Rejected(document.place, reason, document.to_json()))
+        entries.end(self.path)
+
+    def record(self, done: Done) -> None:
+        """Returns when it is on the disk. Raises CorpusError."""
+        self._write(asdict(done))
+
+    def finish(self) -> None:
+        """All is done, and nothing to resume: remove it."""
+        self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        if not self.header:  # nothing has begun
+            self.finish()
+        self._file.close()
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        try:
+            self._file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise CorpusError(
+                f"{self.path}: the journal cannot be written ({error.strerror})",
+                "Free some space, and go on with --resume.",
+            ) from error
+
+
+def digest(documents: Iterable[Document]) -> str:
+    """SHA-256 of documents, as a journal keeps it."""
+    total = hashlib.sha256()
+    for document in documents:
+        total.update(document.to_json().encode() + b"\n")
+    return total.hexdigest()
+
+
+def runs(numbers: Iterable[int]) -> list[list[int]]:
+    """Ascending numbers as runs [first, last]."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number - 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return found
+
+
+class _Entries:
+    """Compares what is read with what was done, number by number, in memory for the requests that
+    were under way at once."""
+
+    def __init__(self, done: list[Done]) -> None:
+        self._runs = sorted(
+            (first, last, entry) for entry, d in enumerate(done) for first, last in d.numbers
+        )
+        self._done = done
+        self._next = 0
+        self._left = {
+            entry: sum(last - first + 1 for first, last in d.numbers)
+            for entry, d in enumerate(done)
+        }
+        self._hashes: dict[int, Any] = {}
+
+    def at(self, number: int) -> Done | None:
+        while self._next < len(self._runs) and self._runs[self._next][1] < number:
+            self._next += 1
+        if self._next < len(self._runs) and self._runs[self._next][0] <= number:
+            return self._done[self._runs[self._next][2]]
+        return None
+
+    def add(self, document: Document, path: Path) -> None:
+        entry = self._runs[self._next][2]
+        total = self._hashes.setdefault(entry, hashlib.sha256())
+        total.update(document.to_json().encode() + b"\n")
+        self._left[entry] -= 1
+        if not self._left[entry]:
+            del self._left[entry]
+            if self._hashes.pop(entry).hexdigest() != self._done[entry].digest:
+                raise CorpusError(
+                    f"{document.place}: this document, or one before it, has changed since "
+                    f"{path} was begun",
+                    "Resume with the corpus it was begun with, or delete the journal.",
+                )
+
+    def end(self, path: Path) -> None:
+        if self._left:
+            raise CorpusError(
+                f"The corpus has fewer documents than {path} says were loaded",
+                "Resume with the corpus it was begun with, or delete the journal.",
+            )
+
+
+def _whole_lines(file: BinaryIO) -> list[bytes]:
+    lines = file.readlines()
+    return lines if not lines or lines[-1].endswith(b"\n") else lines[:-1]
+
+
+def _read(path: Path, lines: list[bytes]) -> tuple[dict[str, Any], list[Done]]:
+    if not lines:
+        return {}, []
+    try:
+        header, *records = map(json.loads, lines)
+        if "index" not in header:
+            raise ValueError("no header")
+        done = [Done(**{f.name: record[f.name] for f in fields(Done)}) for record in records]
+        for d in done:  # JSON has no keys but strings
+            object.__setattr__(d, "refused", {int(n): text for n, text in d.refused.items()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorpusError(
+            f"{path}: is no journal of splade-es", "Name another file with --journal."
+        ) from error
+    return header, done
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise CorpusError(
+            f"{path}: another process is loading this corpus", "Wait until it ends, or stop it."
+        ) from error
