@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import Any
 
@@ -33,6 +34,9 @@ class _Commands(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
+        for name in ("elastic_transport", "opensearch", "urllib3"):
+            # What they note of a lost connection is tried again, or ends in an error of ours.
+            logging.getLogger(name).addHandler(logging.NullHandler())
         try:
             return super().invoke(ctx)
         except Interrupted as error:

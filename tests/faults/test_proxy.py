@@ -1,0 +1,51 @@
+"""A load through a network that fails in every way we know."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from command_line import run
+from models import WORDS
+from proxy import FAULTS, running_proxy
+from splade_es.engines import connect
+
+
+@pytest.mark.parametrize("server", ["opensearch_url", "elasticsearch_url"])
+def test_nothing_is_lost_or_doubled_when_a_third_of_the_requests_fail(
+    server: str,
+    request: pytest.FixtureRequest,
+    tiny_model: str,
+    tmp_path: Path,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("splade_es.sending.random.uniform", lambda a, b: 0.05)  # shorter waits
+    monkeypatch.setattr("splade_es.sending._FIRST", 64_000)  # more requests
+    monkeypatch.setattr("splade_es.sending._LARGEST", 128_000)
+    draw = random.Random(0)
+    texts = {f"d{n}": " ".join(draw.choices(WORDS, k=40)) for n in range(6000)}
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"_id": i, "text": t}) + "\n" for i, t in texts.items()))
+
+    url = request.getfixturevalue(server)
+    engine = connect(url)
+    name = f"through-{server[:4]}"
+    with running_proxy(url, share=1 / 3, stall=1.0) as proxy:
+        result = run(
+            "index", corpus, "--model", tiny_model, "--index", name, "--url", proxy.url, "--json"
+        )
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert (summary["read"], summary["indexed"], summary["rejected"]) == (6000, 6000, 0)
+    assert set(FAULTS) - {"413"} <= set(proxy.counts)  # it did hurt
+    assert engine.count(name) == 6000
+    found = engine.documents(name, list(texts))
+    assert {document.id: document.text for document in found} == texts
+    assert engine.settings(name).get("refresh_interval") is None
+    assert not list(tmp_path.glob("*.journal")) and not list(tmp_path.glob("*.rejects.jsonl"))
+    engine.delete(name)
+    engine.close()
