@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,14 +14,32 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-url_option = click.option(
-    "--url",
-    envvar="SPLADE_ES_URL",
-    show_envvar=True,
-    help="Elasticsearch or OpenSearch, e.g. http://localhost:9200; local:DIR is the local engine "
-    "in that directory. Credentials: SPLADE_ES_API_KEY, or SPLADE_ES_USERNAME and "
-    "SPLADE_ES_PASSWORD.",
-)
+
+def _trust(ctx: click.Context, param: click.Parameter, insecure: bool) -> None:
+    if insecure:
+        os.environ["SPLADE_ES_INSECURE"] = "1"  # where the engines look
+        click.echo("--insecure: the server's certificate is not verified.", err=True)
+
+
+def url_option(command: _Command) -> _Command:
+    """--url, and --insecure, which is for the engines alone."""
+    command = click.option(
+        "--insecure",
+        is_flag=True,
+        expose_value=False,
+        callback=_trust,
+        help="Do not verify the server's certificate.",
+    )(command)
+    return click.option(
+        "--url",
+        envvar="SPLADE_ES_URL",
+        show_envvar=True,
+        help="Elasticsearch or OpenSearch, e.g. http://localhost:9200, several hosts with commas, "
+        "or cloud:CLOUD_ID; local:DIR is the local engine in that directory. Credentials: "
+        "SPLADE_ES_API_KEY, SPLADE_ES_BEARER_TOKEN, or SPLADE_ES_USERNAME and SPLADE_ES_PASSWORD.",
+    )(command)
+
+
 index_option = click.option("--index", "index_name", required=True, help="Name of the index.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print lines of JSON.")
 

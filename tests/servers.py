@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -63,40 +64,112 @@ def _url(variable: str, product: str, version: str) -> Iterator[str]:
     if running := os.environ.get(variable):
         yield running
         return
-    try:
-        with running_server(product, version) as url:
-            yield url
-    except CannotStart as exc:
-        if os.environ.get("CI"):
-            pytest.fail(str(exc))
-        pytest.skip(f"{exc} (or set {variable} to the URL of a running server)")
+    remedy = f" (or set {variable} to the URL of a running server)"
+    with or_skip(remedy), running_server(product, version) as server:
+        yield server.url
 
 
 @contextmanager
-def running_server(product: str, version: str) -> Iterator[str]:
-    """A server of its own, with empty data, gone when the block ends."""
+def or_skip(remedy: str = "") -> Iterator[None]:
+    """What cannot be had on this machine is skipped, and fails where CI is set."""
+    try:
+        yield
+    except CannotStart as exc:
+        if os.environ.get("CI"):
+            pytest.fail(str(exc))
+        pytest.skip(f"{exc}{remedy}")
+
+
+class Server:
+    """A server of the tests. It can be killed and started again, with its data and its port.
+
+    url: with user and password where it asks for them.
+    """
+
+    def __init__(
+        self, command: list[str], folder: Path, environment: dict[str, str], url: str
+    ) -> None:
+        self.url = url
+        self._command, self._folder, self._environment = command, folder, environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def spawn(self) -> None:
+        """Begin to start. The server lives no longer than the thread that calls this."""
+        self._process = _spawn(self._command, self._folder, self._environment)
+
+    def start(self) -> bool:
+        """Spawn, and wait until it is up or gives up; whether it is up."""
+        self.spawn()
+        return self.answers()
+
+    def answers(self) -> bool:
+        """Whether it came up."""
+        assert self._process is not None
+        return _answers(self._process, self.url)
+
+    def kill(self) -> None:
+        """kill -9, if it runs."""
+        if self._process is not None:
+            _kill(self._process)
+
+
+@contextmanager
+def running_server(product: str, version: str, **settings: str) -> Iterator[Server]:
+    """A server of its own, with empty data, gone when the block ends.
+
+    settings: for elasticsearch.yml.
+    """
     java, software = java_home(), fetched(product, version)
     folder = Path(tempfile.mkdtemp(prefix=f"splade-es-{product}-"))
-    process = None
+    server = None
     try:
         for _ in range(3):  # another program may take the port between the look and the start
-            start = _start_opensearch if product == "opensearch" else _start_elasticsearch
-            process, url = start(java, software, folder)
-            if _answers(process, url):
+            if product == "opensearch":
+                server = _opensearch(java, software, folder)
+            else:
+                server = _elasticsearch(java, software, folder, settings)
+            if server.start():
                 break
         else:
             log = (folder / "server.log").read_text(errors="replace")[-3000:]
             raise CannotStart(f"{product} {version} did not start; the end of its log:\n{log}")
-        yield url
+        yield server
     finally:
-        if process is not None:
-            _kill(process)
+        if server is not None:
+            server.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start_opensearch(
-    java: Path, software: Path, folder: Path
-) -> tuple[subprocess.Popen[bytes], str]:
+@contextmanager
+def running_cluster(count: int) -> Iterator[list[Server]]:
+    """OpenSearch nodes that make one cluster, each in a process of its own."""
+    java, software = java_home(), fetched("opensearch", OPENSEARCH)
+    folder = Path(tempfile.mkdtemp(prefix="splade-es-cluster-"))
+    names = [f"n{n}" for n in range(count)]
+    transport = [str(_free_port()) for _ in names]
+    hosts = ",".join(f"127.0.0.1:{port}" for port in transport)
+    servers = []
+    for name, port in zip(names, transport, strict=True):
+        http = _free_port()
+        command = [str(java / "bin/java"), "--enable-native-access=ALL-UNNAMED", "-Xmx400m"]
+        command += ["-cp", f"{software}/*", str(TESTS / "Node.java"), str(folder / name)]
+        command += [name, str(http), port, ",".join(names), hosts]
+        (folder / name).mkdir()
+        url = f"http://127.0.0.1:{http}"
+        servers.append(Server(command, folder / name, dict(os.environ), url))
+    try:
+        for server in servers:
+            server.spawn()  # none is up before they have found each other
+        if not all(server.answers() for server in servers):
+            raise CannotStart(f"the cluster did not start: look into {folder}")
+        yield servers
+    finally:
+        for server in servers:
+            server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _opensearch(java: Path, software: Path, folder: Path) -> Server:
     base = next(  # the runner refuses other ports, and its first node listens on base + 1
         port for port in random.sample(range(9200, 9291), 91) if _is_free(port + 1)
     )
@@ -104,12 +177,10 @@ def _start_opensearch(
     command += ["-cp", f"{software}/*", "org.codelibs.opensearch.runner.OpenSearchRunner"]
     command += ["-numOfNode", "1", "-basePath", str(folder / f"node-{base}")]
     command += ["-baseHttpPort", str(base), "-clusterName", f"splade-es-{base}"]
-    return _spawn(command, folder, dict(os.environ)), f"http://127.0.0.1:{base + 1}"
+    return Server(command, folder, dict(os.environ), f"http://127.0.0.1:{base + 1}")
 
 
-def _start_elasticsearch(
-    java: Path, software: Path, folder: Path
-) -> tuple[subprocess.Popen[bytes], str]:
+def _elasticsearch(java: Path, software: Path, folder: Path, settings: dict[str, str]) -> Server:
     home = folder / "elasticsearch"  # its own copy: it writes keystore, data and logs there
     if not home.exists():
         shutil.copytree(software, home)
@@ -119,6 +190,7 @@ def _start_elasticsearch(
         f"transport.port: {transport}\nxpack.security.enabled: true\n"
         "xpack.security.autoconfiguration.enabled: false\n"
         "cluster.routing.allocation.disk.threshold_enabled: false\n"  # a full laptop may test too
+        + "".join(f"{name}: {value}\n" for name, value in settings.items())
     )
     (home / "config/users").write_text(f"{USER}:{PASSWORD_BCRYPT}\n{READER}:{PASSWORD_BCRYPT}\n")
     (home / "config/users_roles").write_text(f"superuser:{USER}\nreader:{READER}\n")
@@ -130,8 +202,9 @@ def _start_elasticsearch(
         for path in (folder, *folder.rglob("*")):
             shutil.chown(path, "nobody")
         command = ["setpriv", "--reuid", "nobody", "--clear-groups", *command]
-    url = f"http://{USER}:{PASSWORD}@127.0.0.1:{http}"
-    return _spawn(command, folder, environment), url
+    scheme = "https" if settings.get("xpack.security.http.ssl.enabled") == "true" else "http"
+    url = f"{scheme}://{USER}:{PASSWORD}@127.0.0.1:{http}"
+    return Server(command, folder, environment, url)
 
 
 def _spawn(
@@ -157,6 +230,9 @@ def _answers(process: subprocess.Popen[bytes], url: str) -> bool:
         except urllib.error.HTTPError as exc:
             exc.close()
             if exc.code == 401:  # it is up, and asks for the password already
+                return True
+        except urllib.error.URLError as exc:
+            if isinstance(exc.reason, ssl.SSLError):  # it is up, and nobody here trusts it
                 return True
         except OSError:
             pass

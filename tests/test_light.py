@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command_line import run
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForMaskedLM
 
+from command_line import run
 from models import TEXTS, tiny_tokenizer
 from splade_es.encoder import Encoder
 from splade_es.layout import Activation, Pooling

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import run
 
+from command_line import run
 from models import WORDS
 from splade_es import vectors
 from splade_es.encoder import Encoder, Precision

@@ -10,9 +10,9 @@ from splade_es.files import home
 
 def connect(url: str | None) -> Engine:
     """The engine at `url`: None or "local:DIR" for the one that needs no server (it lives in
-    $SPLADE_ES_HOME, $XDG_DATA_HOME/splade-es or ~/.local/share/splade-es), else
-    http(s)://host:port, where the server is asked whether it is Elasticsearch or OpenSearch.
-    Credentials: see `Address.parse`. Raises EngineError."""
+    $SPLADE_ES_HOME, $XDG_DATA_HOME/splade-es or ~/.local/share/splade-es), else what
+    `Address.parse` takes, where the server is asked whether it is Elasticsearch or OpenSearch.
+    Raises EngineError."""
     # Each client library costs half a second to import, and a command needs one or none.
     if not url or url.startswith("local:"):
         from splade_es.engines.local import LocalEngine

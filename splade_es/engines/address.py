@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 import os
+import re
 import ssl
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +14,8 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from splade_es.engines.answers import engine_error, unreachable
-from splade_es.errors import EngineError
+from splade_es.engines.credentials import Signer, authorization, signer
+from splade_es.errors import EngineError, Unavailable
 
 #: Seconds until a request is given up: a bulk request into a busy cluster takes its time.
 TIMEOUT = 60.0
@@ -20,32 +23,59 @@ TIMEOUT = 60.0
 
 @dataclass(frozen=True)
 class Address:
-    """A URL without credentials, and the credentials, which no repr or error shows."""
+    """The URLs of a cluster's hosts, and the credentials, which no repr or error shows.
 
-    url: str
+    fingerprint: SHA-256 of the server's certificate, as hex digits, by which alone it is known.
+    """
+
+    urls: tuple[str, ...]
     headers: dict[str, str] = field(repr=False)
     ca_cert: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
+    fingerprint: str | None = None
+    insecure: bool = False
 
     @staticmethod
-    def parse(url: str) -> Address:
-        """Credentials of the URL come first, then SPLADE_ES_API_KEY, then
-        SPLADE_ES_USERNAME with SPLADE_ES_PASSWORD. Raises EngineError."""
-        try:
-            parts = urlsplit(url.strip())
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-        except ValueError as exc:
-            # The URL itself may hold a password, and so may the text of the exception.
-            raise EngineError("The server's URL cannot be read", "Write http://host:9200.") from exc
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise EngineError("The server's URL is not of the form http://host:port")
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        credentials = _authorization(unquote(parts.username or ""), unquote(parts.password or ""))
-        ca_cert = os.environ.get("SPLADE_ES_CA_CERT") or None
+    def parse(text: str) -> Address:
+        """One URL, several with commas between them (hosts of one cluster, the first that answers
+        is asked), or cloud:CLOUD_ID of Elastic Cloud. Credentials come from the first URL or from
+        the environment: see `authorization` and `signer`. Raises EngineError."""
+        hosts = [_cloud_url(part) if part.startswith("cloud:") else part
+                 for part in text.strip().split(",")]  # fmt: skip
+        parsed = [_parse(host) for host in hosts]
+        urls = tuple(url for url, _, _ in parsed)
+        if len({url.partition(":")[0] for url in urls}) > 1:
+            raise EngineError("Some of the server's URLs are http and some are https")
+        credentials = authorization(*parsed[0][1:])
+        headers = {"authorization": credentials} if credentials else {}
+        if urls[0].startswith("http:"):
+            return Address(urls, headers)
+        fingerprint = os.environ.get("SPLADE_ES_CERT_FINGERPRINT", "").replace(":", "").lower()
+        if fingerprint and not re.fullmatch("[0-9a-f]{64}", fingerprint):
+            raise EngineError(
+                "SPLADE_ES_CERT_FINGERPRINT is no SHA-256 fingerprint",
+                "It has 64 hex digits: openssl x509 -fingerprint -sha256 -noout -in CERT",
+            )
         return Address(
-            f"{parts.scheme}://{host}:{port}{parts.path.rstrip('/')}",
-            {"authorization": credentials} if credentials else {},
-            ca_cert if parts.scheme == "https" else None,
+            urls,
+            headers,
+            os.environ.get("SPLADE_ES_CA_CERT") or None,
+            os.environ.get("SPLADE_ES_CLIENT_CERT") or None,
+            os.environ.get("SPLADE_ES_CLIENT_KEY") or None,
+            fingerprint or None,
+            os.environ.get("SPLADE_ES_INSECURE", "") not in ("", "0"),
         )
+
+    @property
+    def url(self) -> str:
+        """As errors name it: without credentials."""
+        return ",".join(self.urls)
+
+    @cached_property
+    def signer(self) -> Signer | None:
+        """Signs each request, where that is asked for."""
+        return signer(self.urls[0])
 
     @cached_property
     def ssl_context(self) -> ssl.SSLContext | None:
@@ -53,34 +83,58 @@ class Address:
         if not self.url.startswith("https:"):
             return None
         try:
-            return ssl.create_default_context(cafile=self.ca_cert)
+            context = ssl.create_default_context(cafile=self.ca_cert)
         except OSError as exc:
             raise EngineError(
                 f"{self.ca_cert} holds no CA certificates", "Set SPLADE_ES_CA_CERT to a PEM file."
             ) from exc
+        if self.insecure or self.fingerprint:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if self.client_cert:
+            try:  # with a password for a key that has one, or OpenSSL would ask for it
+                context.load_cert_chain(self.client_cert, self.client_key, password="")
+            except (OSError, ValueError) as exc:
+                raise EngineError(
+                    f"{self.client_cert} is no client certificate with its key",
+                    "Set SPLADE_ES_CLIENT_CERT and SPLADE_ES_CLIENT_KEY to PEM files, the key "
+                    "without a password.",
+                ) from exc
+        return context
 
 
-def _authorization(username: str, password: str) -> str:
-    """The value of the header, "" if nobody gave credentials."""
-    key = "" if username else os.environ.get("SPLADE_ES_API_KEY", "").strip()
-    if key:
-        if not (key.isascii() and key.isprintable()):  # or the HTTP library quotes it in an error
-            raise EngineError("SPLADE_ES_API_KEY is no API key: it holds odd characters")
-        return f"ApiKey {key}"
-    if not username:
-        username = os.environ.get("SPLADE_ES_USERNAME", "")
-        password = os.environ.get("SPLADE_ES_PASSWORD", "")
-        if bool(username) != bool(password):
-            raise EngineError(
-                "Only one of SPLADE_ES_USERNAME and SPLADE_ES_PASSWORD is set", "Set both or none."
-            )
-    if not username:
-        return ""
-    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+def _parse(url: str) -> tuple[str, str, str]:
+    """URL without credentials, user name, password."""
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as exc:
+        # The URL itself may hold a password, and so may the text of the exception.
+        raise EngineError("The server's URL cannot be read", "Write http://host:9200.") from exc
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise EngineError("The server's URL is not of the form http://host:port")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    path = parts.path.rstrip("/")
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    return f"{parts.scheme}://{host}:{port}{path}", user, password
+
+
+def _cloud_url(text: str) -> str:
+    """The URL in a cloud id, which is NAME:base64(host[:port]$id of Elasticsearch$...)."""
+    try:
+        decoded = base64.b64decode(text.rpartition(":")[2] + "==").decode("ascii")
+        host, id, *_ = decoded.split("$")
+        host, _, port = host.partition(":")
+        return f"https://{id}.{host}:{port or 443}"
+    except (binascii.Error, ValueError) as exc:
+        raise EngineError(
+            "What follows cloud: is no cloud id", "Copy it from the console of Elastic Cloud."
+        ) from exc
 
 
 class Identity(NamedTuple):
-    """What the server says it is: "elasticsearch" or "opensearch", and its version."""
+    """What the server says it is: "elasticsearch" or "opensearch", and its version; "" if it
+    does not say to this user."""
 
     product: str
     version: str
@@ -89,29 +143,48 @@ class Identity(NamedTuple):
 def identify(address: Address) -> Identity:
     """Ask the server which of the two it is, with neither of the two clients: one refuses the
     other's server. Raises EngineError if it is none of them, and Unavailable."""
+    for url in address.urls[:-1]:
+        try:
+            return _identify(address, url)
+        except Unavailable:
+            continue
+    return _identify(address, address.urls[-1])
+
+
+def _identify(address: Address, url: str) -> Identity:
     import urllib3
 
+    if address.insecure:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     with urllib3.PoolManager(
-        headers=address.headers, retries=False, ssl_context=address.ssl_context
+        retries=False, ssl_context=address.ssl_context, assert_fingerprint=address.fingerprint
     ) as http:
         # A server may refuse `GET /` to a user who may do all that is needed here.
         for path in ("/", "/_nodes/_local?filter_path=nodes.*.version,nodes.*.build_*"):
+            signed = address.signer("GET", url + path, None) if address.signer else {}
+            headers = {**address.headers, **signed}
             try:
-                answer = http.request("GET", address.url + path, timeout=TIMEOUT, redirect=False)
+                answer = http.request(
+                    "GET", url + path, headers=headers, timeout=TIMEOUT, redirect=False
+                )
             except urllib3.exceptions.SSLError as exc:
-                raise unreachable(address.url, exc, tls=True) from exc
+                raise unreachable(url, exc, tls=True) from exc
             except urllib3.exceptions.HTTPError as exc:
-                raise unreachable(address.url, exc) from exc
+                raise unreachable(url, exc) from exc
             try:
                 body: Any = json.loads(answer.data)
             except ValueError:
                 body = None
             if answer.status == 200 and (identity := _identity(body)):
                 return identity
+    if answer.status == 403 and isinstance(body, dict):
+        # It knows this user, and will not say. Elasticsearch signs all its answers.
+        product = answer.headers.get("x-elastic-product")
+        return Identity("elasticsearch" if product else "opensearch", "")
     if answer.status >= 400:
-        raise engine_error(answer.status, body, f"the server at {address.url}")
+        raise engine_error(answer.status, body, f"the server at {url}")
     raise EngineError(
-        f"{address.url} answers, but is neither Elasticsearch nor OpenSearch", "Check the port."
+        f"{url} answers, but is neither Elasticsearch nor OpenSearch", "Check the port."
     )
 
 

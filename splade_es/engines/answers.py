@@ -49,7 +49,8 @@ def engine_error(
     if status in (401, 403):
         return AccessDenied(
             says,
-            "Set SPLADE_ES_API_KEY, or SPLADE_ES_USERNAME and SPLADE_ES_PASSWORD, to credentials "
+            "Set SPLADE_ES_API_KEY, SPLADE_ES_BEARER_TOKEN, or SPLADE_ES_USERNAME and "
+            "SPLADE_ES_PASSWORD, to credentials "
             + ("that it knows." if status == 401 else "with the right to do this."),
         )
     if status == 413:
@@ -73,10 +74,12 @@ def unreachable(server: str, cause: BaseException, *, tls: bool = False) -> Engi
         cause = inner
     text = str(cause) or type(cause).__name__
     if tls:
-        return EngineError(
-            f"No trusted TLS connection to {server} ({text})",
-            "Set SPLADE_ES_CA_CERT to the certificate of its authority, or check http or https.",
-        )
+        hint = "Set SPLADE_ES_CA_CERT to the certificate of its authority, or check http or https."
+        if "expired" in text:
+            hint = "Its certificate must be renewed."
+        elif "ingerprint" in text:
+            hint = "Set SPLADE_ES_CERT_FINGERPRINT to that of its certificate, if you trust it."
+        return EngineError(f"No trusted TLS connection to {server} ({text})", hint)
     return Unavailable(f"No answer from {server} ({text})", "Check the URL and that it runs.")
 
 

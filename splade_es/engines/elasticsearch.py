@@ -31,15 +31,19 @@ class ElasticsearchEngine(ServerEngine):
     def __init__(self, address: Address, version: str) -> None:
         super().__init__(address, version)
         self._numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-        if self._numbers < (8,):
+        if version and self._numbers < (8,):
             raise EngineError(
                 f"The server at {self.where} is Elasticsearch {version}", "It must be 8 or newer."
             )
-        options: dict[str, Any] = (
-            {"ssl_context": address.ssl_context} if address.ssl_context else {}
-        )
+        options: dict[str, Any] = {}
+        if address.insecure:  # the client would set a context to verify again
+            options = {"verify_certs": False, "ssl_show_warn": False}
+            options |= {"client_cert": address.client_cert, "client_key": address.client_key}
+        elif address.ssl_context:
+            options = {"ssl_context": address.ssl_context}
+            options |= {"ssl_assert_fingerprint": address.fingerprint}
         self._client = elasticsearch.Elasticsearch(
-            address.url,
+            list(address.urls),
             headers=address.headers,
             max_retries=0,  # the caller retries, and knows what may be sent again
             **options,
@@ -77,7 +81,7 @@ class ElasticsearchEngine(ServerEngine):
                         f"{self._server} has no rank_features field type", "Use sparse_vector."
                     ) from exc
         features: dict[str, Any] = {"type": "sparse_vector"}
-        if self._numbers >= (9, 1) or (8, 19) <= self._numbers < (9,):
+        if not self._numbers or self._numbers >= (9, 1) or (8, 19) <= self._numbers < (9,):
             features["index_options"] = {"prune": False}  # else queries lose terms by default
         self._put(index, meta, features)
 

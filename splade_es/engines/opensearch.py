@@ -41,11 +41,14 @@ class OpenSearchEngine(ServerEngine):
 
     def __init__(self, address: Address, version: str) -> None:
         super().__init__(address, version)
-        options: dict[str, Any] = (
-            {"ssl_context": address.ssl_context} if address.ssl_context else {}
-        )
+        options: dict[str, Any] = {}
+        if address.ssl_context:
+            options = {"ssl_context": address.ssl_context}
+            options |= {"ssl_assert_fingerprint": address.fingerprint}
+        if address.signer:
+            options["http_auth"] = address.signer
         self._client = opensearchpy.OpenSearch(
-            address.url,
+            list(address.urls),
             headers=address.headers,
             connection_class=_Connection,
             max_retries=0,  # the caller retries, and knows what may be sent again

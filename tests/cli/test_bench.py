@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from command_line import run
 
+from command_line import run
 from models import TEXTS
 from splade_es import int8
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command_line import run
 
+from command_line import run
 from models import TEXTS
 from splade_es.encoder import Encoder
 from splade_es.quantize import Quantizer

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import run
 
+from command_line import run
 from splade_es import int8
 from splade_es.vectors import open_vectors, read_vectors
 
