@@ -25,6 +25,7 @@ from splade_es.cli.encoding import (
 from splade_es.cli.options import json_option, open_engine, url_option
 from splade_es.cli.output import print_json
 from splade_es.engines.base import FieldType
+from splade_es.records import Source
 
 if TYPE_CHECKING:
     from splade_es.indexing import Summary
@@ -57,6 +58,13 @@ if TYPE_CHECKING:
     type=click.Choice(["rank_features", "sparse_vector"]),
     help="Field type of a new index.  [default: rank_features where the server has it]",
 )
+@click.option(
+    "--source",
+    type=click.Choice(["full", "no-vectors"]),
+    default="full",
+    help="What a new index keeps in _source. Without the vectors it is far smaller and finds the "
+    "same, but an update or a reindex of its documents loses their vectors.",
+)
 @encoding_options
 @rejects_options
 @json_option
@@ -72,6 +80,7 @@ def index(
     no_replicas: bool,
     force_merge: bool,
     field_type: FieldType | None,
+    source: Source,
     rejects: str | None,
     fail_fast: bool,
     as_json: bool,
@@ -113,14 +122,14 @@ def index(
             meta, vocabulary, settings = folder.meta, folder.vocabulary, folder.settings
             rejects = rejects or default_rejects(corpus)
             items: Iterator[Any] = read_vectors(folder)
-            source = corpus
+            read_from = corpus
         else:
             how.check()
             quantizer = how.quantizer()
             settings = quantizer.settings
-            items, rejects, source = open_corpus(corpus, rejects)
+            items, rejects, read_from = open_corpus(corpus, rejects)
         file = stack.enter_context(rejects_file(Path(rejects), fail_fast))
-        path = journal or _beside(source, cast(str, index_name or alias))
+        path = journal or _beside(read_from, cast(str, index_name or alias))
         log = None
         if path:
             log = Journal.open(Path(path), resume=resume, recreate=recreate)
@@ -132,7 +141,16 @@ def index(
         if alias:
             index_name = (log and log.header.get("index")) or next_name(engine, alias)
         name = cast(str, index_name)
-        new = begin(engine, name, meta, settings, log, recreate=recreate, field_type=field_type)
+        new = begin(
+            engine,
+            name,
+            meta,
+            settings,
+            log,
+            recreate=recreate,
+            field_type=field_type,
+            source=source,
+        )
         seen, sample = Seen(), Sample()
         unchanged = None if new else Unchanged(engine, name, settings)
         if delete_missing:

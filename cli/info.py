@@ -39,4 +39,10 @@ def info(index_name: str | None, url: str | None, as_json: bool) -> None:
     if as_json:
         print_json(record)
     else:
-        print_table("", ["", ""], [[name, str(value)] for name, value in record.items()])
+        parts = record.pop("parts")
+        rows = [[name, str(value)] for name, value in record.items()]
+        print_table("", ["", ""], rows)
+        if parts:
+            total = sum(parts.values())
+            shares = [[name, f"{size:,}", f"{size / total:.0%}"] for name, size in parts.items()]
+            print_table("", ["part", "bytes", "share"], shares)

@@ -6,12 +6,16 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from splade_es.records import IndexMeta
+from splade_es.records import IndexMeta, Source
 
 
-def index_body(meta: IndexMeta, features: dict[str, Any]) -> dict[str, Any]:
+def index_body(
+    meta: IndexMeta, features: dict[str, Any], *, source: Source = "full"
+) -> dict[str, Any]:
     """`index.json` for one model. features: the mapping of the field that holds the vectors."""
     body: dict[str, Any] = json.loads(files(__name__).joinpath("index.json").read_text("utf-8"))
     body["mappings"]["_meta"]["splade_es"] = meta.to_dict()
     body["mappings"]["properties"]["splade"] = features
+    if source == "no-vectors":
+        body["mappings"]["_source"] = {"excludes": ["splade"]}
     return body

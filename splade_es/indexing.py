@@ -21,7 +21,7 @@ from splade_es.journal import Done, Journal, digest, runs
 from splade_es.layout import fingerprint, read_layout
 from splade_es.quantize import Quantizer
 from splade_es.queries import TextEncoder
-from splade_es.records import Action, Document, Encoded, IndexMeta, ItemResult, Rejected
+from splade_es.records import Action, Document, Encoded, IndexMeta, ItemResult, Rejected, Source
 from splade_es.rejects import Rejects
 from splade_es.sending import Request, Sender
 
@@ -82,6 +82,7 @@ def open_index(
     *,
     recreate: bool = False,
     field_type: FieldType | None = None,
+    source: Source = "full",
 ) -> bool:
     """Make the index, or check that what is there was made the same way; whether it was made.
 
@@ -94,7 +95,7 @@ def open_index(
             check_same(engine.meta(index), meta, index)
             return False
         engine.delete(index)
-    engine.create(index, meta, field_type)
+    engine.create(index, meta, field_type, source)
     return True
 
 

@@ -12,7 +12,7 @@ from splade_es.engines.base import Engine, FieldType
 from splade_es.errors import AccessDenied, EngineError
 from splade_es.indexing import check_same, open_index
 from splade_es.journal import Journal
-from splade_es.records import IndexMeta
+from splade_es.records import IndexMeta, Source
 
 # Where a server has no word on it, null brings back its default.
 _QUIET: dict[str, Any] = {"refresh_interval": "-1"}
@@ -28,6 +28,7 @@ def begin(
     *,
     recreate: bool = False,
     field_type: FieldType | None = None,
+    source: Source = "full",
 ) -> bool:
     """Open the index of a load that begins, or goes on by its journal; whether the load made it.
 
@@ -38,7 +39,9 @@ def begin(
         check_same(engine.meta(index), meta, index)
         new = bool(journal.header.get("new"))
     else:
-        new = open_index(engine, index, meta, recreate=recreate, field_type=field_type)
+        new = open_index(
+            engine, index, meta, recreate=recreate, field_type=field_type, source=source
+        )
     if journal:
         settings = engine.settings(index)
         engine.refresh(index)

@@ -12,12 +12,16 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:  # numpy costs a tenth of a second that `splade-es --help` need not pay
     import numpy as np
     from numpy.typing import NDArray
 
+#: What an index keeps of the documents it was sent. Without their vectors in `_source` it is a
+#: fraction of the size, and searches are the same; but nothing that writes a document anew from
+#: `_source` (an update, a reindex) keeps its vector.
+Source: TypeAlias = Literal["full", "no-vectors"]
 #: Feature name -> integer weight, as stored in an index.
 Features: TypeAlias = dict[str, int]
 #: Query id -> document id -> score.
@@ -174,8 +178,10 @@ class IndexMeta:
 
 
 class IndexStats(NamedTuple):
-    """Size of an index. bytes: on disk, primaries only."""
+    """Size of an index. bytes: on disk, primaries only; parts: what they hold, as far as the engine
+    tells, the largest first."""
 
     documents: int
     bytes: int
     field_type: str
+    parts: dict[str, int]

@@ -30,8 +30,12 @@ CACHE = TESTS.parent / ".cache" / "servers"
 OPENSEARCH, OPENSEARCH_OLD = "3.5.0", "3.2.0"
 ELASTICSEARCH, ELASTICSEARCH_OLD = "9.5.0", "8.19.21"
 STARTUP_SECONDS = 180
-#: Users of the Elasticsearch started here: a superuser, and one who may look but not write.
-USER, READER, PASSWORD = "tester", "reader", "splade-tests"
+#: Users of the Elasticsearch started here: a superuser, one who may look but not write, and one
+#: who may no more than load and search books*, as the README says.
+USER, READER, LOADER, PASSWORD = "tester", "reader", "loader", "splade-tests"
+LOADER_PRIVILEGES = (
+    "create_index", "index", "delete", "read", "view_index_metadata", "maintenance",
+)  # fmt: skip
 PASSWORD_BCRYPT = "$2a$10$kWBdKId1CvV3IOCO0qMek.mn0c48f9uIxePy4QprW4681Ih8vK4Ey"
 
 
@@ -83,19 +87,20 @@ def or_skip(remedy: str = "") -> Iterator[None]:
 class Server:
     """A server of the tests. It can be killed and started again, with its data and its port.
 
-    url: with user and password where it asks for them.
+    url: with user and password where it asks for them; folder: all it has.
     """
 
     def __init__(
         self, command: list[str], folder: Path, environment: dict[str, str], url: str
     ) -> None:
         self.url = url
-        self._command, self._folder, self._environment = command, folder, environment
+        self.folder = folder
+        self._command, self._environment = command, environment
         self._process: subprocess.Popen[bytes] | None = None
 
     def spawn(self) -> None:
         """Begin to start. The server lives no longer than the thread that calls this."""
-        self._process = _spawn(self._command, self._folder, self._environment)
+        self._process = _spawn(self._command, self.folder, self._environment)
 
     def start(self) -> bool:
         """Spawn, and wait until it is up or gives up; whether it is up."""
@@ -114,10 +119,12 @@ class Server:
 
 
 @contextmanager
-def running_server(product: str, version: str, **settings: str) -> Iterator[Server]:
+def running_server(
+    product: str, version: str, files: Path | None = None, **settings: str
+) -> Iterator[Server]:
     """A server of its own, with empty data, gone when the block ends.
 
-    settings: for elasticsearch.yml.
+    files, settings: for Elasticsearch's folder config, and elasticsearch.yml in it.
     """
     java, software = java_home(), fetched(product, version)
     folder = Path(tempfile.mkdtemp(prefix=f"splade-es-{product}-"))
@@ -127,7 +134,7 @@ def running_server(product: str, version: str, **settings: str) -> Iterator[Serv
             if product == "opensearch":
                 server = _opensearch(java, software, folder)
             else:
-                server = _elasticsearch(java, software, folder, settings)
+                server = _elasticsearch(java, software, folder, files, settings)
             if server.start():
                 break
         else:
@@ -180,10 +187,14 @@ def _opensearch(java: Path, software: Path, folder: Path) -> Server:
     return Server(command, folder, dict(os.environ), f"http://127.0.0.1:{base + 1}")
 
 
-def _elasticsearch(java: Path, software: Path, folder: Path, settings: dict[str, str]) -> Server:
+def _elasticsearch(
+    java: Path, software: Path, folder: Path, files: Path | None, settings: dict[str, str]
+) -> Server:
     home = folder / "elasticsearch"  # its own copy: it writes keystore, data and logs there
     if not home.exists():
         shutil.copytree(software, home)
+    if files:
+        shutil.copytree(files, home / "config", dirs_exist_ok=True)
     http, transport = _free_port(), _free_port()
     (home / "config/elasticsearch.yml").write_text(
         f"discovery.type: single-node\nhttp.host: 127.0.0.1\nhttp.port: {http}\n"
@@ -192,9 +203,17 @@ def _elasticsearch(java: Path, software: Path, folder: Path, settings: dict[str,
         "cluster.routing.allocation.disk.threshold_enabled: false\n"  # a full laptop may test too
         + "".join(f"{name}: {value}\n" for name, value in settings.items())
     )
-    (home / "config/users").write_text(f"{USER}:{PASSWORD_BCRYPT}\n{READER}:{PASSWORD_BCRYPT}\n")
-    (home / "config/users_roles").write_text(f"superuser:{USER}\nreader:{READER}\n")
-    (home / "config/roles.yml").write_text("reader: {cluster: [monitor]}\n")
+    (home / "config/users").write_text(
+        "".join(f"{name}:{PASSWORD_BCRYPT}\n" for name in (USER, READER, LOADER))
+    )
+    (home / "config/users_roles").write_text(
+        f"superuser:{USER}\nreader:{READER}\nloader:{LOADER}\n"
+    )
+    (home / "config/roles.yml").write_text(
+        "reader: {cluster: [monitor]}\n"
+        "loader: {cluster: [], indices: [{names: ['books*'], privileges: "
+        f"[{', '.join(LOADER_PRIVILEGES)}]}}]}}\n"
+    )
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "ES_JAVA_HOME": str(java)}
     environment["ES_JAVA_OPTS"] = "-Xms512m -Xmx512m"
     command = [str(home / "bin/elasticsearch")]

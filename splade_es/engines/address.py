@@ -178,9 +178,11 @@ def _identify(address: Address, url: str) -> Identity:
             if answer.status == 200 and (identity := _identity(body)):
                 return identity
     if answer.status == 403 and isinstance(body, dict):
-        # It knows this user, and will not say. Elasticsearch signs all its answers.
-        product = answer.headers.get("x-elastic-product")
-        return Identity("elasticsearch" if product else "opensearch", "")
+        # It knows this user, and will not say what it is; but each refuses in its own words.
+        elastic = (
+            "x-elastic-product" in answer.headers or "is unauthorized for" in answer.data.decode()
+        )
+        return Identity("elasticsearch" if elastic else "opensearch", "")
     if answer.status >= 400:
         raise engine_error(answer.status, body, f"the server at {url}")
     raise EngineError(

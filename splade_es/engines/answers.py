@@ -15,6 +15,16 @@ from splade_es.errors import (
 )
 from splade_es.records import ItemResult, ScoredId
 
+_PARTS = {
+    **dict.fromkeys(("fdt", "fdx", "fdm"), "_source"),
+    **dict.fromkeys(("doc", "pos", "pay", "tim", "tip", "tmd", "psm"), "postings"),
+    **dict.fromkeys(("dvd", "dvm"), "doc values"),
+    **dict.fromkeys(("tvd", "tvx", "tvm"), "vectors outside _source"),
+    **dict.fromkeys(("nvd", "nvm"), "norms"),
+    **dict.fromkeys(("kdd", "kdi", "kdm"), "points"),
+    **dict.fromkeys(("cfs", "cfe"), "small segments, all parts in one file"),
+}
+
 
 def reason(error: Any) -> str:
     """The innermost cause of an `error` object, which is the one that helps."""
@@ -114,6 +124,19 @@ def scored_ids(body: Any, server: str) -> list[list[ScoredId]]:
 def hit_counts(body: Any, server: str) -> list[int]:
     """How many documents each search of a `_msearch` request found."""
     return [int(answer["hits"]["total"]["value"]) for answer in _answers(body, server)]
+
+
+def parts(sizes: Mapping[str, int]) -> dict[str, int]:
+    """What an index is made of, in bytes, the largest part first.
+
+    sizes: of its files by extension, as Lucene names them
+    (https://lucene.apache.org/core/10_2_0/core/org/apache/lucene/codecs/lucene101/package-summary.html).
+    """
+    found: dict[str, int] = {}
+    for extension, size in sizes.items():
+        part = _PARTS.get(extension, "other")
+        found[part] = found.get(part, 0) + size
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 def _answers(body: Any, server: str) -> Iterator[Mapping[str, Any]]:

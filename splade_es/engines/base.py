@@ -21,6 +21,7 @@ from splade_es.records import (
     IndexStats,
     ItemResult,
     ScoredId,
+    Source,
 )
 
 #: The field that holds the SPLADE features; its companions are `splade_id`, `splade_top`, ...
@@ -85,8 +86,15 @@ class Engine(Protocol):
     where: str  # URL without credentials, or a directory
     field_types: tuple[FieldType, ...]  # what `create` may be asked for
 
-    def create(self, index: str, meta: IndexMeta, field_type: FieldType | None = None) -> None:
-        """Make an empty index. Raises EngineError if it exists or its name is not allowed."""
+    def create(
+        self,
+        index: str,
+        meta: IndexMeta,
+        field_type: FieldType | None = None,
+        source: Source = "full",
+    ) -> None:
+        """Make an empty index. source: see `Source`; the local engine keeps no vector twice anyway.
+        Raises EngineError if it exists or its name is not allowed."""
 
     def exists(self, index: str) -> bool:
         """Whether there is such an index."""

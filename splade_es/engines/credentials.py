@@ -31,7 +31,7 @@ def authorization(username: str, password: str) -> str:
             if value := _secret(f"SPLADE_ES_{name}").strip():
                 # or the HTTP library quotes it in an error
                 if not (value.isascii() and value.isprintable()):
-                    raise EngineError(f"SPLADE_ES_{name} holds odd characters: it is none")
+                    raise EngineError(f"SPLADE_ES_{name} holds characters that no key has")
                 return f"{scheme} {value}"
         username, password = os.environ.get("SPLADE_ES_USERNAME", ""), _secret("SPLADE_ES_PASSWORD")
         if bool(username) != bool(password):

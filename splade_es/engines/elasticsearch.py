@@ -10,13 +10,15 @@ from typing import Any
 
 import elastic_transport
 import elasticsearch
+from elastic_transport.client_utils import url_to_node_config
 
 from splade_es.engines.address import TIMEOUT, Address
 from splade_es.engines.answers import engine_error, unreachable, unreadable
 from splade_es.engines.base import FieldType, check_field_type
 from splade_es.engines.server import ServerEngine
 from splade_es.errors import EngineError
-from splade_es.records import IndexMeta
+from splade_es.mappings import index_body
+from splade_es.records import IndexMeta, Source
 
 #: In the answer of a server without that type, in all the ways that versions word it.
 NO_RANK_FEATURES = "type [rank_features]"
@@ -35,25 +37,30 @@ class ElasticsearchEngine(ServerEngine):
             raise EngineError(
                 f"The server at {self.where} is Elasticsearch {version}", "It must be 8 or newer."
             )
-        options: dict[str, Any] = {}
-        if address.insecure:  # the client would set a context to verify again
-            options = {"verify_certs": False, "ssl_show_warn": False}
-            options |= {"client_cert": address.client_cert, "client_key": address.client_key}
-        elif address.ssl_context:
-            options = {"ssl_context": address.ssl_context}
-            options |= {"ssl_assert_fingerprint": address.fingerprint}
+        hosts: list[Any] = list(address.urls)
+        if address.ssl_context:
+            tls = {"ssl_context": address.ssl_context, "ssl_show_warn": False}
+            if address.fingerprint:
+                tls["ssl_assert_fingerprint"] = address.fingerprint
+            # Left alone, the client would set the context to verify again.
+            tls["verify_certs"] = not address.insecure
+            hosts = [url_to_node_config(url).replace(**tls) for url in address.urls]
         self._client = elasticsearch.Elasticsearch(
-            list(address.urls),
+            hosts,
             headers=address.headers,
-            max_retries=0,  # the caller retries, and knows what may be sent again
-            **options,
+            # At another host, if this one cannot be reached. Else the caller retries: it knows what
+            # may be sent again.
+            max_retries=len(address.urls) - 1,
+            retry_on_status=(),
         )
 
-    def _send(self, method: str, path: str, body: bytes | None, timeout: float = TIMEOUT) -> Any:
+    def _send(
+        self, method: str, path: str, body: bytes | None, timeout: float | None = None
+    ) -> Any:
         headers = {"accept": "application/json"}
         if body is not None:
             headers["content-type"] = "application/json"
-        client = self._client.options(request_timeout=timeout)
+        client = self._client.options(request_timeout=timeout or TIMEOUT)
         try:
             return client.perform_request(method, path, headers=headers, body=body).body
         except elasticsearch.ApiError as exc:
@@ -68,11 +75,17 @@ class ElasticsearchEngine(ServerEngine):
         except elastic_transport.TransportError as exc:  # no JSON, mostly
             raise unreadable(self._server) from exc
 
-    def create(self, index: str, meta: IndexMeta, field_type: FieldType | None = None) -> None:
+    def create(
+        self,
+        index: str,
+        meta: IndexMeta,
+        field_type: FieldType | None = None,
+        source: Source = "full",
+    ) -> None:
         check_field_type(self, field_type)
         if field_type != "sparse_vector":
             try:
-                return self._put(index, meta, {"type": "rank_features"})
+                return self._put(index, index_body(meta, {"type": "rank_features"}, source=source))
             except EngineError as exc:
                 if NO_RANK_FEATURES not in exc.message:
                     raise
@@ -83,7 +96,11 @@ class ElasticsearchEngine(ServerEngine):
         features: dict[str, Any] = {"type": "sparse_vector"}
         if not self._numbers or self._numbers >= (9, 1) or (8, 19) <= self._numbers < (9,):
             features["index_options"] = {"prune": False}  # else queries lose terms by default
-        self._put(index, meta, features)
+        body = index_body(meta, features, source=source)
+        if source == "no-vectors" and self._numbers >= (9, 2):
+            # By default it keeps vectors beside `_source`, in half of the index.
+            body["settings"]["index"]["mapping"]["exclude_source_vectors"] = False
+        self._put(index, body)
 
     def close(self) -> None:
         self._client.close()

@@ -26,6 +26,7 @@ from splade_es.records import (
     IndexStats,
     ItemResult,
     ScoredId,
+    Source,
 )
 
 # What is under such a name is no index; check_index_name lets none begin with a dot.
@@ -84,7 +85,13 @@ class LocalEngine:
                 self._open[index] = EdgeIndex(self._directory / index)
             yield self._open[index]
 
-    def create(self, index: str, meta: IndexMeta, field_type: FieldType | None = None) -> None:
+    def create(
+        self,
+        index: str,
+        meta: IndexMeta,
+        field_type: FieldType | None = None,
+        source: Source = "full",
+    ) -> None:
         check_field_type(self, field_type)
         path = self._path(index)
         new = self._directory / f"{_NEW}{uuid.uuid4().hex}"
@@ -209,7 +216,7 @@ class LocalEngine:
             files = [path.stat() for path in self._path(index).rglob("*")]
         # Edge's files are sparse: 70 MB of a new index are 0.1 MB on the disk.
         size = sum(512 * f.st_blocks if hasattr(f, "st_blocks") else f.st_size for f in files)
-        return IndexStats(documents, size, "sparse vector of Qdrant Edge")
+        return IndexStats(documents, size, "sparse vector of Qdrant Edge", {})
 
     def indices(self) -> list[str]:
         found = self._directory.glob(f"*/{META_FILE}")

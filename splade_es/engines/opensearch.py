@@ -11,7 +11,8 @@ from splade_es.engines.address import TIMEOUT, Address
 from splade_es.engines.answers import engine_error, unreachable, unreadable
 from splade_es.engines.base import FieldType, check_field_type
 from splade_es.engines.server import ServerEngine
-from splade_es.records import IndexMeta
+from splade_es.mappings import index_body
+from splade_es.records import IndexMeta, Source
 
 
 class _Connection(opensearchpy.Urllib3HttpConnection):
@@ -51,15 +52,20 @@ class OpenSearchEngine(ServerEngine):
             list(address.urls),
             headers=address.headers,
             connection_class=_Connection,
-            max_retries=0,  # the caller retries, and knows what may be sent again
+            # At another host, if this one cannot be reached. Else the caller retries: it knows what
+            # may be sent again.
+            max_retries=len(address.urls) - 1,
+            retry_on_status=(),
             **options,
         )
 
-    def _send(self, method: str, path: str, body: bytes | None, timeout: float = TIMEOUT) -> Any:
+    def _send(
+        self, method: str, path: str, body: bytes | None, timeout: float | None = None
+    ) -> Any:
         _Connection.last.retry_after = None
         try:
             return self._client.transport.perform_request(
-                method, path, params={"request_timeout": timeout}, body=body
+                method, path, params={"request_timeout": timeout or TIMEOUT}, body=body
             )
         except opensearchpy.SSLError as exc:
             raise unreachable(self._server, exc, tls=True) from exc
@@ -71,9 +77,15 @@ class OpenSearchEngine(ServerEngine):
         except opensearchpy.OpenSearchException as exc:  # no JSON, mostly
             raise unreadable(self._server) from exc
 
-    def create(self, index: str, meta: IndexMeta, field_type: FieldType | None = None) -> None:
+    def create(
+        self,
+        index: str,
+        meta: IndexMeta,
+        field_type: FieldType | None = None,
+        source: Source = "full",
+    ) -> None:
         check_field_type(self, field_type)
-        self._put(index, meta, {"type": "rank_features"})
+        self._put(index, index_body(meta, {"type": "rank_features"}, source=source))
 
     def close(self) -> None:
         self._client.close()

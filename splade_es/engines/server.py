@@ -15,17 +15,17 @@ from urllib.parse import quote
 
 import orjson
 
-from splade_es.engines.address import TIMEOUT, Address
+from splade_es.engines.address import Address
 from splade_es.engines.answers import (
     bulk_results,
     hit_counts,
     index_missing,
+    parts,
     scored_ids,
     unreadable,
 )
 from splade_es.engines.base import FIELD, MAX_K, FieldType, check_index_name, check_search
-from splade_es.errors import IndexMismatch, IndexMissing, QueryError
-from splade_es.mappings import index_body
+from splade_es.errors import AccessDenied, IndexMismatch, IndexMissing, QueryError
 from splade_es.records import (
     Action,
     Clause,
@@ -35,6 +35,7 @@ from splade_es.records import (
     IndexStats,
     ItemResult,
     ScoredId,
+    Source,
 )
 from splade_es.rewrite import rank_feature_query, sparse_vector_query
 
@@ -63,17 +64,28 @@ class ServerEngine(ABC):
         self._field_types: dict[str, FieldType] = {}
 
     @abstractmethod
-    def _send(self, method: str, path: str, body: bytes | None, timeout: float = TIMEOUT) -> Any:
-        """The parsed answer; for HEAD, whether there is such a thing. Raises EngineError."""
+    def _send(
+        self, method: str, path: str, body: bytes | None, timeout: float | None = None
+    ) -> Any:
+        """The parsed answer; for HEAD, whether there is such a thing. Raises EngineError.
+
+        timeout: in seconds, if it is to be another than TIMEOUT.
+        """
 
     @abstractmethod
-    def create(self, index: str, meta: IndexMeta, field_type: FieldType | None = None) -> None: ...
+    def create(
+        self,
+        index: str,
+        meta: IndexMeta,
+        field_type: FieldType | None = None,
+        source: Source = "full",
+    ) -> None: ...
 
     @abstractmethod
     def close(self) -> None: ...
 
     def _request(
-        self, method: str, index: str, action: str = "", *lines: Any, timeout: float = TIMEOUT
+        self, method: str, index: str, action: str = "", *lines: Any, timeout: float | None = None
     ) -> Any:
         check_index_name(index)
         body = b"".join([_json_line(line) for line in lines])
@@ -82,12 +94,16 @@ class ServerEngine(ABC):
             raise unreadable(self._server)
         return answer
 
-    def _put(self, index: str, meta: IndexMeta, features: dict[str, Any]) -> None:
+    def _put(self, index: str, body: dict[str, Any]) -> None:
         self._field_types.pop(index, None)
-        self._request("PUT", index, "", index_body(meta, features))
+        self._request("PUT", index, "", body)
 
     def exists(self, index: str) -> bool:
-        return bool(self._request("HEAD", index))
+        try:
+            return bool(self._request("HEAD", index))
+        except AccessDenied as error:  # an answer without a body, which would name it
+            error.message += f" for the index {index!r}"
+            raise
 
     def _mapping(self, index: str) -> dict[str, Any]:
         """The mapping of an index that splade-es made. Raises IndexMissing, IndexMismatch."""
@@ -276,8 +292,13 @@ class ServerEngine(ABC):
 
     def stats(self, index: str) -> IndexStats:
         field_type = self._mapping(index)["properties"][FIELD]["type"]
-        size = self._request("GET", index, "/_stats/store")["_all"]["primaries"]["store"]
-        return IndexStats(self.count(index), size["size_in_bytes"], field_type)
+        action = "/_stats/store,segments?include_segment_file_sizes=true"
+        primaries = self._request("GET", index, action)["_all"]["primaries"]
+        files = primaries["segments"].get("file_sizes", {})
+        sizes = {name: file["size_in_bytes"] for name, file in files.items()}
+        return IndexStats(
+            self.count(index), primaries["store"]["size_in_bytes"], field_type, parts(sizes)
+        )
 
     def indices(self) -> list[str]:
         answer = self._send("GET", "/_mapping?filter_path=*.mappings._meta.splade_es.toolkit", None)

@@ -116,7 +116,10 @@ def test_a_refused_request_is_sent_once_and_named(
     assert type(caught.value) is kind
     assert f"{stubbed.name} at {stub.url} answers {status}" in str(caught.value)
     assert html or "some_exception: for some reason" in str(caught.value)
-    assert stub.requests == ["HEAD /docs", "POST /docs/_bulk"]
+    assert stub.requests == [
+        "HEAD /docs",
+        "POST /docs/_bulk?filter_path=items.*.status,items.*.error",
+    ]
     if kind is AccessDenied:
         for variable in ("SPLADE_ES_API_KEY", "SPLADE_ES_USERNAME", "SPLADE_ES_PASSWORD"):
             assert variable in caught.value.hint
