@@ -138,17 +138,38 @@ class ScoredId(NamedTuple):
     score: float
 
 
+class Version(NamedTuple):
+    """A state of a document: `_seq_no`, `_primary_term`, and where it is routed, if not by id."""
+
+    seq_no: int
+    primary_term: int
+    routing: str | None = None
+
+
+class Stored(NamedTuple):
+    """A document as an index has it: `source` holds the fields that were asked for."""
+
+    id: str
+    version: Version
+    source: Mapping[str, Any]
+
+
 class Action(NamedTuple):
-    """One item of a bulk request: index `source` under `id`, or delete `id` if source is None."""
+    """One item of a bulk request: index `source` under `id`, or delete `id` if source is None.
+
+    version: set only these fields of the document, if it is still in that state.
+    """
 
     id: str
     source: dict[str, Any] | None
+    version: Version | None = None
 
 
 class ItemResult(NamedTuple):
     """What became of one Action, in the terms of the bulk API's per-item status.
 
-    status: 200 replaced or deleted, 201 created, 404 nothing to delete, else an HTTP error status.
+    status: 200 replaced, updated or deleted, 201 created, 404 nothing to delete, 409 no longer in
+    that state, else an HTTP error status.
     """
 
     status: int

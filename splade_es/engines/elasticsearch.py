@@ -15,13 +15,10 @@ from elastic_transport.client_utils import url_to_node_config
 from splade_es.engines.address import TIMEOUT, Address
 from splade_es.engines.answers import engine_error, unreachable, unreadable
 from splade_es.engines.base import FieldType, check_field_type
-from splade_es.engines.server import ServerEngine
+from splade_es.engines.server import NO_RANK_FEATURES, ServerEngine
 from splade_es.errors import EngineError
 from splade_es.mappings import index_body
 from splade_es.records import IndexMeta, Source
-
-#: In the answer of a server without that type, in all the ways that versions word it.
-NO_RANK_FEATURES = "type [rank_features]"
 
 
 class ElasticsearchEngine(ServerEngine):
@@ -37,6 +34,10 @@ class ElasticsearchEngine(ServerEngine):
             raise EngineError(
                 f"The server at {self.where} is Elasticsearch {version}", "It must be 8 or newer."
             )
+        sparse_vector: dict[str, Any] = {"type": "sparse_vector"}
+        if not version or self._numbers >= (9, 1) or (8, 19) <= self._numbers < (9,):
+            sparse_vector["index_options"] = {"prune": False}  # or queries lose terms by default
+        self._feature_types = ({"type": "rank_features"}, sparse_vector)
         hosts: list[Any] = list(address.urls)
         if address.ssl_context:
             tls = {"ssl_context": address.ssl_context, "ssl_show_warn": False}
@@ -83,9 +84,10 @@ class ElasticsearchEngine(ServerEngine):
         source: Source = "full",
     ) -> None:
         check_field_type(self, field_type)
+        rank_features, sparse_vector = self._feature_types
         if field_type != "sparse_vector":
             try:
-                return self._put(index, index_body(meta, {"type": "rank_features"}, source=source))
+                return self._put(index, index_body(meta, rank_features, source=source))
             except EngineError as exc:
                 if NO_RANK_FEATURES not in exc.message:
                     raise
@@ -93,10 +95,7 @@ class ElasticsearchEngine(ServerEngine):
                     raise EngineError(
                         f"{self._server} has no rank_features field type", "Use sparse_vector."
                     ) from exc
-        features: dict[str, Any] = {"type": "sparse_vector"}
-        if not self._numbers or self._numbers >= (9, 1) or (8, 19) <= self._numbers < (9,):
-            features["index_options"] = {"prune": False}  # else queries lose terms by default
-        body = index_body(meta, features, source=source)
+        body = index_body(meta, sparse_vector, source=source)
         if source == "no-vectors" and self._numbers >= (9, 2):
             # By default it keeps vectors beside `_source`, in half of the index.
             body["settings"]["index"]["mapping"]["exclude_source_vectors"] = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import opensearchpy
@@ -39,6 +40,7 @@ class OpenSearchEngine(ServerEngine):
     name = "opensearch"
     # its sparse_vector is another, approximate thing
     field_types: tuple[FieldType, ...] = ("rank_features",)
+    _feature_types: Sequence[dict[str, Any]] = ({"type": "rank_features"},)
 
     def __init__(self, address: Address, version: str) -> None:
         super().__init__(address, version)
@@ -85,7 +87,7 @@ class OpenSearchEngine(ServerEngine):
         source: Source = "full",
     ) -> None:
         check_field_type(self, field_type)
-        self._put(index, index_body(meta, {"type": "rank_features"}, source=source))
+        self._put(index, index_body(meta, self._feature_types[0], source=source))
 
     def close(self) -> None:
         self._client.close()

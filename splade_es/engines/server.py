@@ -25,7 +25,8 @@ from splade_es.engines.answers import (
     unreadable,
 )
 from splade_es.engines.base import FIELD, MAX_K, FieldType, check_index_name, check_search
-from splade_es.errors import AccessDenied, IndexMismatch, IndexMissing, QueryError
+from splade_es.errors import AccessDenied, EngineError, IndexMismatch, IndexMissing, QueryError
+from splade_es.mappings import index_body
 from splade_es.records import (
     Action,
     Clause,
@@ -36,6 +37,8 @@ from splade_es.records import (
     ItemResult,
     ScoredId,
     Source,
+    Stored,
+    Version,
 )
 from splade_es.rewrite import rank_feature_query, sparse_vector_query
 
@@ -47,6 +50,8 @@ DOCUMENTS_PER_REQUEST = 500
 IDS_ONLY = {"stored_fields": "_none_", "docvalue_fields": ["splade_id"], "track_total_hits": False}
 
 
+#: In the answer of a server without that type, in all the ways that versions word it.
+NO_RANK_FEATURES = "type [rank_features]"
 #: Seconds for a force-merge: a large index takes hours.
 MERGE_TIMEOUT = 24 * 3600.0
 
@@ -56,6 +61,7 @@ class ServerEngine(ABC):
 
     name: str
     field_types: tuple[FieldType, ...]
+    _feature_types: Sequence[dict[str, Any]]  # mappings of the features, the preferred one first
 
     def __init__(self, address: Address, version: str) -> None:
         self.version = version
@@ -180,11 +186,17 @@ class ServerEngine(ABC):
         if not self.exists(index):  # the bulk API would make it, with a mapping of its own
             raise index_missing(index, self._server)
         lines: list[Any] = []
-        for id, source in actions:
+        for id, source, version in actions:
             if source is None:
                 lines.append({"delete": {"_id": id}})
-            else:
+            elif version is None:
                 lines += ({"index": {"_id": id}}, {**source, "splade_id": id})
+            else:
+                condition: dict[str, Any] = {"_id": id, "if_seq_no": version.seq_no}
+                condition["if_primary_term"] = version.primary_term
+                if version.routing is not None:
+                    condition["routing"] = version.routing
+                lines += ({"update": condition}, {"doc": {**source, "splade_id": id}})
         action = "/_bulk?filter_path=items.*.status,items.*.error"
         return bulk_results(self._request("POST", index, action, *lines), self._server)
 
@@ -194,6 +206,59 @@ class ServerEngine(ABC):
     def count(self, index: str) -> int:
         count: int = self._request("GET", index, "/_count")["count"]
         return count
+
+    def has_features(self, index: str) -> bool:
+        """Whether splade-es made this index, or added features to it."""
+        answer = self._request("GET", index, "/_mapping")
+        if len(answer) > 1:
+            raise EngineError(
+                f"{index!r} stands for {len(answer)} indices on {self._server}", "Name one of them."
+            )
+        (mapping,) = (found["mappings"] for found in answer.values())
+        return "splade_es" in mapping.get("_meta", {})
+
+    def add_features(self, index: str, meta: IndexMeta) -> None:
+        """Add the fields of the features, and what is to be remembered, to the mapping of an index
+        that is there. Raises IndexMismatch if it has fields of these names."""
+        answer = self._request("GET", index, "/_mapping")
+        mapping = next(iter(answer.values()))["mappings"]
+        for features in self._feature_types:
+            body = index_body(meta, features)["mappings"]
+            names = [name for name in body["properties"] if name.startswith("splade")]
+            if taken := mapping.get("properties", {}).keys() & names:
+                raise IndexMismatch(
+                    f"The index {index!r} on {self._server} has a field {min(taken)!r} already",
+                    "Reindex it without that field.",
+                )
+            properties = {name: body["properties"][name] for name in names}
+            remembered = {**mapping.get("_meta", {}), **body["_meta"]}
+            try:
+                self._request(
+                    "PUT", index, "/_mapping", {"_meta": remembered, "properties": properties}
+                )
+                return
+            except EngineError as error:
+                if features is self._feature_types[-1] or NO_RANK_FEATURES not in error.message:
+                    raise
+
+    def changes(
+        self, index: str, shard: int, after: int, fields: Sequence[str]
+    ) -> Iterator[Stored]:
+        """The visible documents of a shard that were changed after `_seq_no` `after`, by it."""
+        body: dict[str, Any] = {
+            "size": DOCUMENTS_PER_REQUEST,
+            "sort": ["_seq_no"],
+            "search_after": [after],
+            "seq_no_primary_term": True,
+            "track_total_hits": False,
+            "_source": list(fields),
+        }
+        action = f"/_search?preference=_shards:{shard}&allow_partial_search_results=false"
+        while hits := self._request("POST", index, action, body)["hits"]["hits"]:
+            for hit in hits:
+                version = Version(hit["_seq_no"], hit["_primary_term"], hit.get("_routing"))
+                yield Stored(hit["_id"], version, hit.get("_source", {}))
+            body["search_after"] = hits[-1]["sort"]
 
     def _query(self, index: str, clauses: Sequence[Clause]) -> dict[str, Any]:
         if self._field_type(index) == "sparse_vector":

@@ -1,0 +1,170 @@
+"""SPLADE features for an index that is there and in use.
+
+Documents are read in the order of their last change (`_seq_no`), shard by shard, and updated only
+if nobody has changed them since. One that somebody has changed comes again, further on in the same
+order; so does one that was updated here, and is known by its hash. When nothing is left to do, the
+index is complete; a run that was interrupted begins again and finds by the hashes what is done.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from splade_es.actions import ToAction
+from splade_es.engines.server import ServerEngine
+from splade_es.indexing import check_same
+from splade_es.quantize import Quantizer
+from splade_es.queries import TextEncoder
+from splade_es.records import (
+    Action,
+    Document,
+    Encoded,
+    IndexMeta,
+    ItemResult,
+    Rejected,
+    Stored,
+    Version,
+)
+from splade_es.rejects import Rejects
+from splade_es.sending import Request, Sender
+from splade_es.vectors import encode_documents
+
+# Documents of an update request.
+_REQUEST_DOCUMENTS = 256
+
+
+@dataclass(slots=True)
+class Filled:
+    """Counts of a backfill. updated: documents that got features; unchanged: those that had them;
+    without: those with no text in the fields; conflicts: updates that were not made because
+    somebody had changed the document meanwhile, which was done again; seconds: of this run."""
+
+    updated: int = 0
+    unchanged: int = 0
+    without: int = 0
+    conflicts: int = 0
+    rejected: int = 0
+    seconds: float = 0.0
+    first_rejected: Rejected | None = field(default=None)
+
+
+def backfill(
+    engine: ServerEngine,
+    index: str,
+    fields: list[str],
+    encoder: TextEncoder,
+    quantizer: Quantizer,
+    meta: IndexMeta,
+    rejects: Rejects,
+) -> Iterator[Filled]:
+    """Give each document features of the text in `fields`; yields the counts after each request.
+
+    An index that has features must have been made with the same model: raises IndexMismatch.
+    A document that another writer changes is never overwritten.
+    """
+    started = time.perf_counter()
+    if engine.has_features(index):
+        check_same(engine.meta(index), meta, index)
+    else:
+        engine.add_features(index, meta)
+    run = _Run(engine, index, fields, quantizer.settings, rejects)
+    to_action = ToAction(encoder.vocabulary, quantizer.settings)
+    while True:
+        engine.refresh(index)
+        before = run.filled.updated + run.filled.conflicts
+        sender = Sender(engine, index, run.finished)
+        try:
+            encoded = encode_documents(run.stale(), encoder, quantizer, rejects)
+            for request in _requests(encoded, to_action, run):
+                sender.put(request)
+                yield run.tell(started)
+            sender.finish()
+        finally:
+            sender.stop()
+        yield run.tell(started)
+        if run.filled.updated + run.filled.conflicts == before:
+            return
+
+
+class _Run:
+    def __init__(
+        self,
+        engine: ServerEngine,
+        index: str,
+        fields: list[str],
+        settings: str,
+        rejects: Rejects,
+    ) -> None:
+        self.filled = Filled()
+        self.versions: dict[int, Version] = {}  # of what is being encoded, by its number
+        self._numbers = itertools.count()
+        self._engine = engine
+        self._index = index
+        self._fields = fields
+        self._settings = settings
+        self._rejects = rejects
+        self._same = 0
+        self._after = [-1] * int(engine.settings(index)["number_of_shards"])
+
+    def stale(self) -> Iterator[Document]:
+        """Documents whose features are not those of their text, as far as the index goes now."""
+        for shard in range(len(self._after)):
+            for stored in self._engine.changes(
+                self._index, shard, self._after[shard], [*self._fields, "splade_hash"]
+            ):
+                self._after[shard] = stored.version.seq_no
+                place, number = f"{self._index}/{stored.id}", next(self._numbers)
+                document = Document(stored.id, self._text(stored), place=place, number=number)
+                if not document.text:
+                    self.filled.without += 1
+                elif stored.source.get("splade_hash") == document.content_hash(self._settings):
+                    self._same += 1
+                else:
+                    self.versions[document.number] = stored.version
+                    yield document
+
+    def finished(self, request: Request, results: list[ItemResult]) -> None:
+        for document, result in zip(request.documents, results, strict=True):
+            if result.status < 300:
+                self.filled.updated += 1
+            elif result.status in (404, 409):  # deleted, or it comes again as it is now
+                self.filled.conflicts += 1
+            else:
+                reason = f"{self._engine.name} refused it ({result.status}): {result.reason}"
+                self._rejects.add(Rejected(document.place, reason, document.to_json()))
+
+    def tell(self, started: float) -> Filled:
+        # what was updated here comes again, and is no news
+        self.filled.unchanged = max(0, self._same - self.filled.updated)
+        self.filled.rejected = self._rejects.count
+        self.filled.first_rejected = self._rejects.first
+        self.filled.seconds = time.perf_counter() - started
+        return self.filled
+
+    def _text(self, stored: Stored) -> str:
+        values = [stored.source.get(name) for name in self._fields]
+        texts = [
+            text
+            for value in values
+            for text in (value if isinstance(value, list) else [value])
+            if isinstance(text, str)
+        ]
+        return " ".join(texts)
+
+
+def _requests(encoded: Iterator[Encoded], to_action: ToAction, run: _Run) -> Iterator[Request]:
+    documents: list[Document] = []
+    actions: list[Action] = []
+    for document, vector in encoded:
+        source = to_action(document, vector).source or {}
+        features = {name: value for name, value in source.items() if name.startswith("splade")}
+        documents.append(document)
+        actions.append(Action(document.id, features, run.versions.pop(document.number)))
+        if len(actions) == _REQUEST_DOCUMENTS:
+            yield Request(documents, actions, 0, 0)
+            documents, actions = [], []
+    if actions:
+        yield Request(documents, actions, 0, 0)
