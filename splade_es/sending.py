@@ -87,6 +87,7 @@ class Pace:
         """A request of several documents and this size was too large as a whole."""
         self._largest = max(_SMALLEST, min(self._largest, size // 2))
         self.size = min(self.size, self._largest)
+        self._before = (self.connections, self.size)
 
     def _grow(self, larger: bool) -> None:
         self._before = (self.connections, self.size)

@@ -26,12 +26,19 @@ FAULTS = (
 class Proxy:
     """Forwards all to `target`, and hurts a share of the bulk requests.
 
-    A 413 is given for bodies of more than `largest` bytes only, as a server does. counts: how often
-    each fault was done, and "" for a request that was left alone.
+    A 413 is given for bodies of more than `largest` bytes only, as a server does. sent: takes the
+    method, path, headers and body of each request. counts: how often each fault was done, and ""
+    for a bulk request that was left alone.
     """
 
     def __init__(
-        self, target: str, share: float, stall: float, largest: int = 100_000, seed: int = 0
+        self,
+        target: str,
+        share: float,
+        stall: float,
+        sent: list[tuple[str, str, dict[str, str], bytes]] | None = None,
+        largest: int = 100_000,
+        seed: int = 0,
     ) -> None:
         self.counts: Counter[str] = Counter()
         parts = urlsplit(target)
@@ -76,6 +83,9 @@ class Proxy:
 
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                if sent is not None:
+                    headers = {name.lower(): value for name, value in self.headers.items()}
+                    sent.append((self.command, self.path, headers, body))
                 fault = ""
                 if "/_bulk" in self.path:
                     with lock:
@@ -134,8 +144,13 @@ class Proxy:
 
 
 @contextmanager
-def running_proxy(target: str, share: float, stall: float) -> Iterator[Proxy]:
-    proxy = Proxy(target, share, stall)
+def running_proxy(
+    target: str,
+    share: float,
+    stall: float,
+    sent: list[tuple[str, str, dict[str, str], bytes]] | None = None,
+) -> Iterator[Proxy]:
+    proxy = Proxy(target, share, stall, sent)
     thread = threading.Thread(target=proxy.server.serve_forever, args=(0.01,))
     thread.start()
     try:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import base64
+import os
+import ssl
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlencode
 
 import pytest
 
+from proxy import running_proxy
 from splade_es.engines import connect
 from splade_es.engines.address import Address, _identity
 from splade_es.errors import EngineError
@@ -14,8 +19,8 @@ from splade_es.errors import EngineError
 
 @pytest.fixture(autouse=True)
 def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("API_KEY", "USERNAME", "PASSWORD", "CA_CERT"):
-        monkeypatch.delenv(f"SPLADE_ES_{name}", raising=False)
+    for name in [name for name in os.environ if name.startswith("SPLADE_ES_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.mark.parametrize(
@@ -116,3 +121,87 @@ def test_a_file_without_certificates_is_named(
 )
 def test_servers_say_what_they_are(body: Any, identity: tuple[str, str] | None) -> None:
     assert _identity(body) == identity
+
+
+def test_several_hosts_of_one_cluster() -> None:
+    address = Address.parse("http://ann:s3cret@a:9200,http://b:9201/es")
+    assert address.urls == ("http://a:9200", "http://b:9201/es")
+    assert address.url == "http://a:9200,http://b:9201/es"
+    assert address.headers == basic("ann:s3cret")
+    with pytest.raises(EngineError, match="Some of the server's URLs are http and some are https"):
+        Address.parse("http://a,https://b")
+
+
+def test_a_cloud_id_stands_for_its_url() -> None:
+    host = base64.b64encode(b"eu-west-1.aws.found.io:9243$abc123$kibana").decode().rstrip("=")
+    assert Address.parse(f"cloud:my-deployment:{host}").url == (
+        "https://abc123.eu-west-1.aws.found.io:9243"
+    )
+    host = base64.b64encode(b"eu-west-1.aws.found.io$abc123").decode()
+    assert Address.parse(f"cloud:x:{host}").url == "https://abc123.eu-west-1.aws.found.io:443"
+    for wrong in ("cloud:", "cloud:x:%%%", "cloud:x:YWJj"):
+        with pytest.raises(EngineError, match="is no cloud id"):
+            Address.parse(wrong)
+
+
+def test_tokens_and_secrets_in_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SPLADE_ES_BEARER_TOKEN", "t0ken")
+    assert Address.parse("http://h").headers == {"authorization": "Bearer t0ken"}
+    (tmp_path / "key").write_text("a2V5\n")
+    monkeypatch.setenv("SPLADE_ES_API_KEY_FILE", str(tmp_path / "key"))
+    assert Address.parse("http://h").headers == {"authorization": "ApiKey a2V5"}
+    monkeypatch.setenv("SPLADE_ES_API_KEY_FILE", str(tmp_path / "none"))
+    with pytest.raises(EngineError, match=r"SPLADE_ES_API_KEY_FILE cannot be read\. .*none"):
+        Address.parse("http://h")
+
+
+def test_what_tls_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SPLADE_ES_CERT_FINGERPRINT", "12:34")
+    with pytest.raises(EngineError, match=r"no SHA-256 fingerprint.*64 hex digits"):
+        Address.parse("https://h")
+    monkeypatch.setenv("SPLADE_ES_CERT_FINGERPRINT", "AB:" * 31 + "AB")
+    address = Address.parse("https://h")
+    assert address.fingerprint == "ab" * 32
+    assert address.ssl_context and address.ssl_context.verify_mode == ssl.CERT_NONE
+    monkeypatch.delenv("SPLADE_ES_CERT_FINGERPRINT")
+    address = Address.parse("https://h")
+    assert address.ssl_context and address.ssl_context.verify_mode == ssl.CERT_REQUIRED
+    (tmp_path / "client.pem").write_text("no certificate")
+    monkeypatch.setenv("SPLADE_ES_CLIENT_CERT", str(tmp_path / "client.pem"))
+    with pytest.raises(EngineError, match=r"client\.pem is no client certificate with its key"):
+        assert Address.parse("https://h").ssl_context
+
+
+def test_requests_to_aws_are_signed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, opensearch_url: str
+) -> None:
+    """The signature that is sent, found again by AWS's own code from what the server was sent."""
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    monkeypatch.setenv("SPLADE_ES_AWS_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret-of-aws")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    sent: list[tuple[str, str, dict[str, str], bytes]] = []
+    with running_proxy(opensearch_url, share=0.0, stall=0.0, sent=sent) as proxy:
+        engine = connect(proxy.url)
+        assert engine.name == "opensearch"
+        engine.indices()
+        engine.close()
+    assert len(sent) >= 2
+    for method, path, headers, body in sent:
+        given = headers["authorization"]
+        assert given.startswith("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/")
+        assert "/eu-west-1/es/aws4_request" in given and "s3cret-of-aws" not in given
+        place, _, query = path.partition("?")
+        encoded = urlencode(parse_qs(query), doseq=True)  # as AWS reads it
+        url = f"{proxy.url}{place}" + (f"?{encoded}" if encoded else "")
+        request = AWSRequest(method, url, data=body)
+        request.context["timestamp"] = headers["x-amz-date"]
+        request.headers["X-Amz-Date"] = headers["x-amz-date"]
+        request.headers["X-Amz-Content-SHA256"] = headers["x-amz-content-sha256"]
+        signer = SigV4Auth(Credentials("AKIDEXAMPLE", "s3cret-of-aws"), "es", "eu-west-1")
+        string = signer.string_to_sign(request, signer.canonical_request(request))
+        assert given.endswith(f"Signature={signer.signature(string, request)}")

@@ -1,0 +1,126 @@
+"""What a load has done, read back after any end of it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from splade_es.errors import CorpusError
+from splade_es.journal import Done, Journal, digest, runs
+from splade_es.records import Document, Rejected
+from splade_es.rejects import rejects_file
+
+DOCUMENTS = [Document(f"d{n}", f"text {n}", place=f"c:{n}", number=n) for n in range(1, 10)]
+BOUND = {"index": "x", "model": "m"}
+
+
+def done(documents: list[Document], refused: dict[int, str] | None = None) -> Done:
+    numbers = runs(d.number for d in documents)
+    return Done(numbers, digest(documents), len(documents), 0, 0, 0, refused or {})
+
+
+def begun(path: Path, *entries: Done) -> None:
+    journal = Journal.open(path)
+    journal.begin(BOUND, {"documents": 0})
+    for entry in entries:
+        journal.record(entry)
+    journal.close()
+
+
+def remaining(path: Path, items: list[Document | Rejected], tmp_path: Path) -> list[str]:
+    with (
+        closing(Journal.open(path, resume=True)) as journal,
+        rejects_file(tmp_path / "rejects") as rejects,
+    ):
+        left = list(journal.remaining(items, rejects))
+    return [item.id if isinstance(item, Document) else item.line for item in left]
+
+
+@given(st.sets(st.integers(1, 60)))
+def test_runs_hold_each_number_once(numbers: set[int]) -> None:
+    found = runs(sorted(numbers))
+    assert [n for first, last in found for n in range(first, last + 1)] == sorted(numbers)
+    assert all(b[0] > a[1] + 1 for a, b in itertools.pairwise(found))
+
+
+def test_what_is_done_is_left_out_and_what_was_refused_is_told_again(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    # two requests under way at once: the later one was done first, and a bad line stands between
+    begun(path, done(DOCUMENTS[5:7]), done([DOCUMENTS[0], DOCUMENTS[2]], {3: "server: no"}))
+    items: list[Document | Rejected] = [*DOCUMENTS]
+    items[1] = Rejected("c:2", "bad", "{broken")
+    assert remaining(path, items, tmp_path) == ["{broken", "d4", "d5", "d8", "d9"]
+    (reject,) = map(json.loads, (tmp_path / "rejects").read_text().splitlines())
+    assert (reject["place"], reject["reason"]) == ("c:3", "server: no")
+    assert json.loads(reject["line"])["_id"] == "d3"
+    items[1] = DOCUMENTS[1]  # the line has been mended: it is loaded now
+    assert remaining(path, items, tmp_path) == ["d2", "d4", "d5", "d8", "d9"]
+
+
+@pytest.mark.parametrize("cut", [1, 20, 60])
+def test_a_line_cut_short_by_a_crash_never_was(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "j"
+    begun(path, done(DOCUMENTS[:2]), done(DOCUMENTS[2:4]))
+    path.write_bytes(path.read_bytes()[:-cut])
+    items: list[Document | Rejected] = [*DOCUMENTS]
+    assert remaining(path, items, tmp_path) == [d.id for d in DOCUMENTS[2:]]
+    journal = Journal.open(path, resume=True)
+    journal.record(done(DOCUMENTS[2:4]))
+    journal.close()
+    assert remaining(path, items, tmp_path) == [d.id for d in DOCUMENTS[4:]]
+
+
+def test_a_corpus_that_has_changed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    begun(path, done(DOCUMENTS[:3]))
+    changed: list[Document | Rejected] = [*DOCUMENTS]
+    changed[1] = Document("d2", "another text", place="c:2", number=2)
+    with pytest.raises(CorpusError, match=r"^c:3: this document, or one before it, has changed"):
+        remaining(path, changed, tmp_path)
+    with pytest.raises(CorpusError, match="The corpus has fewer documents than"):
+        remaining(path, [DOCUMENTS[0]], tmp_path)
+
+
+def test_a_journal_is_not_overwritten_and_fits_one_load_only(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    begun(path, done(DOCUMENTS[:3]))
+    with pytest.raises(CorpusError, match=re.escape(
+        f"{path}: an earlier load ended there after 3 documents. Go on with it by --resume, or "
+        "delete this file to begin anew."
+    )):  # fmt: skip
+        Journal.open(path)
+    journal = Journal.open(path, resume=True)
+    with pytest.raises(CorpusError, match="this load was begun with another model"):
+        journal.begin({"index": "x", "model": "other"}, {})
+    journal.begin(BOUND, {"documents": 99})
+    assert journal.header["documents"] == 0
+    with pytest.raises(CorpusError, match="another process is loading this corpus"):
+        Journal.open(path, resume=True)
+    journal.close()
+    journal = Journal.open(path, recreate=True)
+    assert not journal.header
+    journal.close()
+    assert not path.exists()  # nothing had begun
+
+
+@pytest.mark.parametrize(
+    "content", ["no JSON\n", "[1]\n", "{}\n", '{"index": "x"}\n{"numbers": 1}\n']
+)
+def test_another_file_is_no_journal(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "j"
+    path.write_text(content)
+    with pytest.raises(CorpusError, match="is no journal of splade-es"):
+        Journal.open(path, resume=True)
+    assert path.read_text() == content
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"the journal cannot be written .* --journal"):
+        Journal.open(tmp_path / "nowhere" / "j")

@@ -1,0 +1,127 @@
+"""How much is sent at once, and in which order."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from any_engine import META
+from splade_es.engines.local import LocalEngine
+from splade_es.errors import Unavailable
+from splade_es.records import Action, Document, ItemResult
+from splade_es.sending import Pace, Request, Sender
+
+
+def paced(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> Pace:
+    monkeypatch.setattr("splade_es.sending.time.monotonic", lambda: clock[0])
+    return Pace()
+
+
+def simulate(pace: Pace, clock: list[float], most: int, requests: int = 200) -> None:
+    """A server that takes 10 MB a second from `most` connections, with 0.1 s for each request."""
+    for _ in range(requests):
+        used = min(pace.connections, most)
+        clock[0] += (pace.size / 10e6 + 0.1) / used
+        pace.sent(pace.size, waiting=True)
+
+
+def test_it_grows_while_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    for most in (1, 2, 4):
+        clock = [0.0]
+        pace = paced(clock, monkeypatch)
+        simulate(pace, clock, most)
+        assert most <= pace.connections <= most + 1
+        assert pace.size == 4_000_000  # it halves what each request costs beside its bytes
+
+
+def test_a_slow_encoder_is_no_reason_to_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    pace = paced(clock, monkeypatch)
+    for _ in range(200):
+        clock[0] += 1
+        pace.sent(1000, waiting=False)
+    assert (pace.connections, pace.size) == (1, 1_000_000)
+
+
+def test_it_shrinks_when_the_server_has_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    pace = paced(clock, monkeypatch)
+    simulate(pace, clock, 4)
+    before = pace.connections
+    pace.overloaded()
+    assert pace.connections == (before + 1) // 2
+    for _ in range(20):
+        pace.overloaded()
+    assert (pace.connections, pace.size) == (1, 64_000)
+    simulate(pace, clock, 2)
+    assert pace.connections >= 2 and pace.size > 1_000_000
+    pace.too_large(800_000)
+    simulate(pace, clock, 2)
+    assert pace.size <= 400_000  # the server will not change its mind
+
+
+class Asks(LocalEngine):
+    """Refuses the first request and says when to come again."""
+
+    times: list[float]
+
+    def bulk(self, index: str, actions: Sequence[Action]) -> list[ItemResult]:
+        self.times.append(time.monotonic())
+        if len(self.times) == 1:
+            raise Unavailable("busy", status=429, retry_after=1.5)
+        return super().bulk(index, actions)
+
+
+def test_retry_after_is_honoured(tmp_path: Path) -> None:
+    engine = Asks(tmp_path)
+    engine.times = []
+    engine.create("x", META)
+    sender = Sender(engine, "x", lambda request, results: None)
+    sender.put(Request([], [Action("a", {"splade": {"heart": 1}, "text": ""})], 1, 0))
+    sender.finish()
+    sender.stop()
+    assert engine.times[1] - engine.times[0] >= 1.5
+    engine.close()
+
+
+class Slow(LocalEngine):
+    """Takes the longer, the earlier a document comes."""
+
+    together: int
+    most: int
+    lock: threading.Lock
+
+    def bulk(self, index: str, actions: Sequence[Action]) -> list[ItemResult]:
+        with self.lock:
+            self.together += 1
+            self.most = max(self.most, self.together)
+        time.sleep(0.02)
+        with self.lock:
+            self.together -= 1
+        return super().bulk(index, actions)
+
+
+def test_an_id_is_never_under_way_twice(tmp_path: Path) -> None:
+    engine = Slow(tmp_path)
+    engine.together, engine.most, engine.lock = 0, 0, threading.Lock()
+    engine.create("x", META)
+    order: list[str] = []
+    sender = Sender(engine, "x", lambda request, _: order.append(request.documents[0].text))
+    sender._pace.connections = 4
+    for n in range(40):
+        id = "same" if n % 2 else f"d{n}"
+        text = str(n)
+        action = Action(id, {"splade": {"heart": 1}, "text": text})
+        sender.put(Request([Document(id, text)], [action], 1, 0))
+    sender.finish()
+    sender.stop()
+    assert engine.most > 1
+    same = [int(text) for text in order if int(text) % 2]
+    assert same == sorted(same) and len(order) == 40
+    (last,) = engine.documents("x", ["same"])
+    assert last.text == "39"
+    engine.close()
