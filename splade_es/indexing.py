@@ -196,7 +196,9 @@ class _Load:
                     self._sample.add(document.id, features)
         done = Done(
             runs(document.number for document in request.documents),
-            digest(request.documents) if self._journal else "",
+            digest(
+                (action.id, (action.source or {})["splade_hash"]) for action in request.actions
+            ),
             indexed, replaced, empty, request.saturated, refused,
         )  # fmt: skip
         if self._journal:

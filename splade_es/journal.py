@@ -104,7 +104,7 @@ class Journal:
 
         Raises CorpusError if a document that is done has changed since.
         """
-        entries = _Entries(self.done)
+        entries = _Entries(self.done, self.header.get("setting", ""))
         for item in items:
             document = document_of(item)
             done = entries.at(document.number) if isinstance(document, Document) else None
@@ -142,11 +142,11 @@ class Journal:
             ) from error
 
 
-def digest(documents: Iterable[Document]) -> str:
-    """SHA-256 of documents, as a journal keeps it."""
+def digest(documents: Iterable[tuple[str, str]]) -> str:
+    """SHA-256 of the ids and the hashes of documents, as a journal keeps it."""
     total = hashlib.sha256()
-    for document in documents:
-        total.update(document.to_json().encode() + b"\n")
+    for id, content_hash in documents:
+        total.update(f"{id} {content_hash}\n".encode())
     return total.hexdigest()
 
 
@@ -163,9 +163,10 @@ def runs(numbers: Iterable[int]) -> list[list[int]]:
 
 class _Entries:
     """Compares what is read with what was done, number by number, in memory for the requests that
-    were under way at once."""
+    were under way at once. settings: see `Document.content_hash`."""
 
-    def __init__(self, done: list[Done]) -> None:
+    def __init__(self, done: list[Done], settings: str) -> None:
+        self._settings = settings
         self._runs = sorted(
             (first, last, entry) for entry, d in enumerate(done) for first, last in d.numbers
         )
@@ -175,7 +176,7 @@ class _Entries:
             entry: sum(last - first + 1 for first, last in d.numbers)
             for entry, d in enumerate(done)
         }
-        self._hashes: dict[int, Any] = {}
+        self._known: dict[int, list[tuple[str, str]]] = {}
 
     def at(self, number: int) -> Done | None:
         while self._next < len(self._runs) and self._runs[self._next][1] < number:
@@ -186,12 +187,12 @@ class _Entries:
 
     def add(self, document: Document, path: Path) -> None:
         entry = self._runs[self._next][2]
-        total = self._hashes.setdefault(entry, hashlib.sha256())
-        total.update(document.to_json().encode() + b"\n")
+        known = self._known.setdefault(entry, [])
+        known.append((document.id, document.content_hash(self._settings)))
         self._left[entry] -= 1
         if not self._left[entry]:
             del self._left[entry]
-            if self._hashes.pop(entry).hexdigest() != self._done[entry].digest:
+            if digest(self._known.pop(entry)) != self._done[entry].digest:
                 raise CorpusError(
                     f"{document.place}: this document, or one before it, has changed since "
                     f"{path} was begun",

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
+import orjson
+
 if TYPE_CHECKING:  # numpy costs a tenth of a second that `splade-es --help` need not pay
     import numpy as np
     from numpy.typing import NDArray
@@ -60,10 +62,12 @@ class Document:
 
         settings: what else its vector depends on, beside what the index remembers.
         """
-        content = json.dumps(
-            [self.title, self.text, dict(self.fields), settings], ensure_ascii=False
-        )
-        return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+        content = [self.title, self.text, dict(self.fields), settings]
+        try:
+            encoded = orjson.dumps(content)
+        except TypeError:  # integers of more than 64 bits, deep objects
+            encoded = json.dumps(content, ensure_ascii=False).encode()
+        return hashlib.blake2b(encoded, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        self.connections = 1
+        self.connections = 2  # one is rarely enough: the server waits while the next is made
         self.size = _FIRST
         self._largest = _LARGEST
         self._best = 0.0  # bytes a second
@@ -61,7 +61,7 @@ class Pace:
         self._bytes += size
         if not waiting:
             self._restart()
-        elif self._requests >= 4 * self.connections:
+        elif self._requests >= 3 * self.connections:
             rate = self._bytes / max(1e-9, time.monotonic() - self._since)
             if self._best and rate < _WORTH * self._best:
                 self.connections, self.size = self._before

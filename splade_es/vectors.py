@@ -110,8 +110,9 @@ def read_vectors(folder: VectorFolder) -> Iterator[Encoded]:
         for n, (id, title, text, fields) in enumerate(texts):
             start, end = ends[n], ends[n + 1]
             number += 1
+            further = json.loads(fields) if fields != "{}" else {}
             yield Encoded(
-                Document(id, text, title, json.loads(fields), f"{path}:{n + 1}", number),
+                Document(id, text, title, further, f"{path}:{n + 1}", number),
                 Quantized(ids[start:end], values[start:end], 0),
             )
 

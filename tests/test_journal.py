@@ -23,7 +23,15 @@ BOUND = {"index": "x", "model": "m"}
 
 def done(documents: list[Document], refused: dict[int, str] | None = None) -> Done:
     numbers = runs(d.number for d in documents)
-    return Done(numbers, digest(documents), len(documents), 0, 0, 0, refused or {})
+    return Done(
+        numbers,
+        digest((d.id, d.content_hash("")) for d in documents),
+        len(documents),
+        0,
+        0,
+        0,
+        refused or {},
+    )
 
 
 def begun(path: Path, *entries: Done) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import orjson
 
+from splade_es.actions import Features
 from splade_es.engines.address import Address
 from splade_es.engines.answers import (
     bulk_results,
@@ -377,8 +378,14 @@ class ServerEngine(ABC):
 
 def _json_line(record: Any) -> bytes:
     try:
-        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(record, default=_raw, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:  # integers of more than 64 bits, deep objects, lone surrogates
-        text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=dict)
         # A query typed in another encoding may hold lone surrogates, which no server minds.
         return text.encode("utf-8", "surrogatepass") + b"\n"
+
+
+def _raw(features: Any) -> orjson.Fragment:
+    if isinstance(features, Features):
+        return orjson.Fragment(features.json)
+    raise TypeError
