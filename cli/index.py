@@ -62,8 +62,8 @@ if TYPE_CHECKING:
     "--source",
     type=click.Choice(["full", "no-vectors"]),
     default="full",
-    help="What a new index keeps in _source. Without the vectors it is far smaller and finds the "
-    "same, but an update or a reindex of its documents loses their vectors.",
+    help="What a new index keeps in _source. Without the vectors it is half as large and finds the "
+    "same, but hits show no weights, and an update or a reindex of a document loses its vector.",
 )
 @encoding_options
 @rejects_options

@@ -17,5 +17,5 @@ def index_body(
     body["mappings"]["_meta"]["splade_es"] = meta.to_dict()
     body["mappings"]["properties"]["splade"] = features
     if source == "no-vectors":
-        body["mappings"]["_source"] = {"excludes": ["splade"]}
+        body["mappings"]["_source"] = {"excludes": ["splade", "splade_view"]}
     return body

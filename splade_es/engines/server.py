@@ -154,9 +154,10 @@ class ServerEngine(ABC):
 
     def alias(self, name: str) -> list[str]:
         try:
-            return sorted(self._request("GET", name, "/_alias"))
+            answer = self._request("GET", name, "/_alias")
         except IndexMissing:
             return []
+        return sorted(index for index, found in answer.items() if name in found["aliases"])
 
     def move_alias(self, name: str, before: Sequence[str], index: str) -> None:
         check_index_name(name)

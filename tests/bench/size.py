@@ -1,0 +1,104 @@
+"""Bytes of an index: the usual way, and what splade-es makes of the same vectors.
+
+    python tests/bench/size.py --vectors FOLDER --url URL
+
+FOLDER is of `splade-es encode`. The usual way is float weights in `_source`, as `tolist()` of a
+float32 vector and `json` write them, under the default codec, and the text beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from splade_es.engines import connect
+from splade_es.engines.answers import parts
+from splade_es.engines.server import ServerEngine
+from splade_es.features import feature_names
+from splade_es.indexing import index_corpus
+from splade_es.records import Source
+from splade_es.rejects import rejects_file
+from splade_es.vectors import VectorFolder, open_vectors, read_vectors
+
+INDEX = "bench-size"
+
+
+def usual(engine: ServerEngine, folder: VectorFolder) -> None:
+    features: Any = next(iter(engine._feature_types))
+    settings = {"number_of_shards": 1, "number_of_replicas": 0}
+    mapping = {"properties": {"splade": features, "text": {"type": "text"}}}
+    engine._request("PUT", INDEX, "", {"settings": settings, "mappings": mapping})
+    names = feature_names(folder.vocabulary)
+    items = read_vectors(folder)
+    while batch := list(islice(items, 500)):
+        lines: list[Any] = []
+        for document, vector in batch:
+            # within the rounding of the integers, so that all digits of a float32 are there
+            floats = ((vector.values + 0.3) / folder.meta.scale).astype(np.float32).tolist()
+            pairs = zip(vector.ids.tolist(), floats, strict=True)
+            weights = {names[id]: weight for id, weight in pairs}
+            lines += [{"index": {"_id": document.id}}, {"text": document.body, "splade": weights}]
+        engine._request("POST", INDEX, "/_bulk", *lines)
+
+
+def ours(engine: ServerEngine, folder: VectorFolder, source: Source) -> None:
+    engine.create(INDEX, folder.meta, source=source)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        rejects_file(Path(scratch) / "rejects") as rejects,
+    ):
+        for _ in index_corpus(
+            read_vectors(folder), folder.vocabulary, engine, INDEX, rejects,
+            settings=folder.settings,
+        ):  # fmt: skip
+            pass
+
+
+def settled(engine: ServerEngine) -> tuple[int, dict[str, int]]:
+    """The size once all that waits to be merged away is gone."""
+    engine.apply(INDEX, {"soft_deletes.retention_lease.period": "1s"})
+    for _ in range(2):
+        engine.refresh(INDEX)
+        engine._request("POST", INDEX, "/_flush?force=true")
+        time.sleep(35)
+        engine.force_merge(INDEX)
+    engine._request("POST", INDEX, "/_flush?force=true")
+    action = "/_stats/store,segments?include_segment_file_sizes=true"
+    primaries = engine._request("GET", INDEX, action)["_all"]["primaries"]
+    sizes = {name: f["size_in_bytes"] for name, f in primaries["segments"]["file_sizes"].items()}
+    return primaries["store"]["size_in_bytes"], parts(sizes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--vectors", required=True)
+    parser.add_argument("--url", required=True)
+    options = parser.parse_args()
+    folder = open_vectors(options.vectors)
+    engine = connect(options.url)
+    assert isinstance(engine, ServerEngine)
+    first = 0
+    for name in ("usual", "full", "no-vectors"):
+        if engine.exists(INDEX):
+            engine._request("DELETE", INDEX)
+        if name == "usual":
+            usual(engine, folder)
+        else:
+            ours(engine, folder, "full" if name == "full" else "no-vectors")
+        total, by_part = settled(engine)
+        first = first or total
+        described = ", ".join(f"{part} {size / 1e6:.1f}" for part, size in by_part.items())
+        label = "usual way" if name == "usual" else f"splade-es, --source {name}"
+        print(f"{label:32} {total / 1e6:7.1f} MB  {total / first:5.2f}  ({described})", flush=True)
+    engine._request("DELETE", INDEX)
+    engine.close()
+
+
+if __name__ == "__main__":
+    main()

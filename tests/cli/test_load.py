@@ -1,0 +1,269 @@
+"""The life of an index: loaded again, resumed, behind an alias, gone back, made smaller."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command_line import run
+from models import TEXTS
+from splade_es.engines import connect
+from splade_es.engines.base import Engine
+from splade_es.engines.local import LocalEngine
+from splade_es.engines.server import ServerEngine
+from splade_es.errors import EngineError
+from splade_es.records import ItemResult
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+def let_go(engine: Engine) -> None:
+    """Give up the lock on a local index, for the commands; the engine opens it again."""
+    if engine.name == "local":
+        engine.close()
+
+
+def url_of(engine: Engine, request: pytest.FixtureRequest) -> str:
+    if engine.name == "local":
+        return f"local:{engine.where}"
+    url: str = request.getfixturevalue(f"{engine.name}_url")
+    return url
+
+
+@pytest.fixture
+def url(engine: Engine, request: pytest.FixtureRequest) -> str:
+    let_go(engine)
+    return url_of(engine, request)
+
+
+@pytest.fixture
+def name(engine: Engine) -> Iterator[str]:
+    name = f"load-{uuid.uuid4().hex[:8]}"
+    yield name
+    for index in engine.indices():
+        if index.startswith(name):
+            engine.delete(index)
+    let_go(engine)
+
+
+def write(path: Path, texts: dict[str, str]) -> Path:
+    path.write_text("".join(json.dumps({"_id": i, "text": t}) + "\n" for i, t in texts.items()))
+    return path
+
+
+def load(corpus: Path, model: str, *args: object) -> dict[str, Any]:
+    result = run("index", corpus, "--model", model, "--json", *args)
+    assert result.exit_code == 0, result.stderr
+    summary: dict[str, Any] = json.loads(result.stdout)
+    return summary
+
+
+def counts(summary: dict[str, Any]) -> tuple[int, int, int, int]:
+    return summary["indexed"], summary["unchanged"], summary["replaced"], summary["deleted"]
+
+
+def test_only_what_has_changed_is_encoded_and_what_is_gone_is_deleted(
+    engine: Engine, url: str, name: str, tiny_model: str, tmp_path: Path
+) -> None:
+    corpus = write(tmp_path / "c.jsonl", TEXTS)
+    to = ("--index", name, "--url", url)
+    assert counts(load(corpus, tiny_model, *to)) == (5, 0, 0, 0)
+    texts = {**TEXTS, "bone": "Milk for the heart.", "new": "A rash of the skin."}
+    del texts["eye"]
+    write(corpus, texts)
+    assert counts(load(corpus, tiny_model, *to)) == (2, 3, 1, 0)
+    assert counts(load(corpus, tiny_model, *to, "--delete-missing")) == (0, 5, 0, 1)
+    assert sorted(engine.ids(name)) == sorted(texts)
+    let_go(engine)
+    # vectors that are cut another way are others, though the texts are the same
+    assert counts(load(corpus, tiny_model, *to, "--top-k", 3)) == (5, 0, 5, 0)
+    # of two documents with one id the last wins, even if it is the one that is there
+    with corpus.open("a") as file:
+        for text in ("Milk.", "Milk for the heart."):
+            file.write(json.dumps({"_id": "bone", "text": text}) + "\n")
+    load(corpus, tiny_model, *to, "--top-k", 3)
+    (bone,) = engine.documents(name, ["bone"])
+    assert bone.text == "Milk for the heart."
+    let_go(engine)
+
+
+def test_nothing_is_deleted_after_a_bad_line(
+    engine: Engine, url: str, name: str, tiny_model: str, tmp_path: Path
+) -> None:
+    corpus = write(tmp_path / "c.jsonl", TEXTS)
+    load(corpus, tiny_model, "--index", name, "--url", url)
+    corpus.write_text('{"_id": "heart"}\n{"_id": "bone", "text": "x"}\n')
+    result = run(
+        *("index", corpus, "--model", tiny_model, "--index", name, "--url", url),
+        "--delete-missing",
+    )
+    assert result.exit_code == 1 and "Nothing was deleted" in result.stderr
+    assert engine.count(name) == 5
+    let_go(engine)
+
+
+@pytest.mark.parametrize("server", ["opensearch_url", "elasticsearch_url"])
+def test_an_alias_is_swapped_and_goes_back(
+    server: str, request: pytest.FixtureRequest, tiny_model: str, tmp_path: Path
+) -> None:
+    url = request.getfixturevalue(server)
+    alias = f"alias-{uuid.uuid4().hex[:8]}"
+    corpus = write(tmp_path / "c.jsonl", TEXTS)
+    to = ("--alias", alias, "--url", url)
+    first = load(corpus, tiny_model, *to)["index"]
+    assert first.startswith(f"{alias}-2") and first.endswith("-1")
+    write(corpus, {"only": "heart attack"})
+    second = load(corpus, tiny_model, *to)["index"]
+    assert second == first[:-1] + "2"
+
+    def found() -> int:
+        hits = run("search", "heart", "--index", alias, "--url", url, "--json", "-k", 9)
+        assert hits.exit_code == 0, hits.stderr
+        return len(hits.stdout.splitlines())
+
+    assert found() == 1
+    back = run("rollback", alias, "--url", url)
+    assert back.stdout == f"{alias} stands for {first}, no longer for {second}\n"
+    assert found() > 1
+    again = run("rollback", alias, "--url", url)
+    assert again.exit_code == 1
+    assert f"There is no index of '{alias}' from before {first}" in again.stderr
+
+    engine = connect(url)
+    assert isinstance(engine, ServerEngine)
+    assert engine.settings(first)["auto_expand_replicas"] == "0-1"
+    # a load that fails leaves the alias where it is
+    real = ServerEngine.explain
+
+    def wrong(self: ServerEngine, *args: Any) -> dict[str, float]:
+        return {name: score + 1 for name, score in real(self, *args).items()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ServerEngine, "explain", wrong)
+        failed = run("index", corpus, "--model", tiny_model, *to)
+    assert failed.exit_code == 1 and "scores the document 'only' with" in failed.stderr
+    assert "The alias was left where it is." in failed.stderr
+    assert engine.alias(alias) == [first]
+    resumed = load(corpus, tiny_model, *to, "--resume")
+    assert resumed["resumed"] == 1 and engine.alias(alias) == [resumed["index"]]
+
+    taken = run("index", corpus, "--model", tiny_model, "--alias", first, "--url", url)
+    assert taken.exit_code == 1 and f"'{first}' is an index on" in taken.stderr
+    foreign = run("rollback", first, "--url", url)
+    assert "is no alias on" in foreign.stderr
+    for index in engine.indices():
+        if index.startswith(alias):
+            engine.delete(index)
+    engine.close()
+
+
+def test_the_local_engine_has_no_aliases(tiny_model: str, corpus_file: Path) -> None:
+    result = run("index", corpus_file, "--model", tiny_model, "--alias", "a")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == (
+        "Error: The local engine has no aliases. Use --index and --recreate."
+    )
+    wrong = run("index", corpus_file, "--model", tiny_model, "--alias", "a", "--index", "b")
+    assert wrong.exit_code == 2 and "Give --index, or --alias" in wrong.stderr
+    assert not list(corpus_file.parent.glob("*.journal"))
+
+
+@pytest.mark.parametrize("server", ["opensearch_url", "elasticsearch_url"])
+def test_without_vectors_in_source_searches_are_the_same(
+    server: str, request: pytest.FixtureRequest, tiny_model: str, corpus_file: Path
+) -> None:
+    url = request.getfixturevalue(server)
+    engine = connect(url)
+    assert isinstance(engine, ServerEngine)
+    found = {}
+    for source in ("full", "no-vectors"):
+        index = f"{source}-{uuid.uuid4().hex[:8]}"
+        load(corpus_file, tiny_model, "--index", index, "--url", url, "--source", source)
+        hits = run("search", "heart milk", "--index", index, "--url", url, "--json")
+        found[source] = [json.loads(line) for line in hits.stdout.splitlines()]
+        assert counts(load(corpus_file, tiny_model, "--index", index, "--url", url)) == (0, 5, 0, 0)
+        body = {"_source": {"exclude_vectors": False}} if engine.name == "elasticsearch" else {}
+        stored = engine._request("POST", index, "/_search", body)["hits"]["hits"][0]["_source"]
+        assert ("splade" in stored) == ("splade_view" in stored) == (source == "full")
+        info = json.loads(run("info", "--index", index, "--url", url, "--json").stdout)
+        assert sum(info["parts"].values()) == pytest.approx(info["bytes"], rel=0.2)
+        assert "bytes" in run("info", "--index", index, "--url", url).stdout
+        engine.delete(index)
+    for hit in found["full"]:
+        del hit["source"]["splade_view"]
+    assert found["full"] == found["no-vectors"]
+    assert found["full"][0]["source"]["splade_top"] and found["full"][0]["source"]["text"]
+    engine.close()
+
+
+@pytest.mark.parametrize("server", ["opensearch_url", "elasticsearch_url"])
+def test_exactly_the_bad_documents_are_set_aside_and_mended(
+    server: str, request: pytest.FixtureRequest, tiny_model: str, tmp_path: Path
+) -> None:
+    url = request.getfixturevalue(server)
+    index = f"bad-{uuid.uuid4().hex[:8]}"
+    corpus = tmp_path / "c.jsonl"
+    bad = {
+        50: '{"_id": "d50", "text": "a", "o": "no object, as in the others"}',
+        150: json.dumps({"_id": "x" * 513, "text": "a"}),
+        250: '{"_id": "d250", "text": "a", "weight": NaN}',
+    }
+    lines = [bad.get(n, json.dumps({"_id": f"d{n}", "text": "heart", "o": {"k": 1}}))
+             for n in range(400)]  # fmt: skip
+    corpus.write_text("\n".join(lines) + "\n")
+    to = ("--model", tiny_model, "--index", index, "--url", url)
+    result = run("index", corpus, *to, "--json")
+    assert result.exit_code == 1 and result.stderr.startswith("Error: 3 of 400 lines were rejected")
+    summary = json.loads(result.stdout)
+    assert (summary["indexed"], summary["rejected"]) == (397, 3)
+    rejects = [json.loads(x) for x in Path("c.jsonl.rejects.jsonl").read_text().splitlines()]
+    assert sorted(reject["place"] for reject in rejects) == sorted(f"{corpus}:{n + 1}" for n in bad)
+    assert not list(tmp_path.glob("*.journal"))
+    mended = tmp_path / "mended.jsonl"
+    mended.write_text("".join(f'{{"_id": "d{n}", "text": "mended"}}\n' for n in bad))
+    assert load(mended, *to[1:])["indexed"] == 3
+    engine = connect(url)
+    assert sorted(engine.ids(index)) == sorted(f"d{n}" for n in range(400))
+    engine.delete(index)
+    engine.close()
+
+
+class Dies(LocalEngine):
+    """Takes two requests, and then nothing more."""
+
+    requests = 0
+
+    def bulk(self, index: str, actions: Any) -> list[ItemResult]:
+        Dies.requests += 1
+        if Dies.requests > 2:
+            raise EngineError("The disk is full")
+        return super().bulk(index, actions)
+
+
+def test_a_load_that_failed_goes_on(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = write(tmp_path / "c.jsonl", {f"d{n}": "heart attack" for n in range(4000)})
+    args = ("index", corpus, "--model", tiny_model, "--index", "x")
+    with monkeypatch.context() as patch:
+        patch.setattr("splade_es.engines.local.LocalEngine", Dies)
+        failed = run(*args)
+    assert failed.stderr.splitlines()[-1] == (
+        "Error: The disk is full. What was acknowledged is loaded; --resume goes on."
+    )
+    journal = tmp_path / "c.jsonl.x.journal"
+    again = run(*args)
+    assert again.exit_code == 1 and f"{journal}: an earlier load ended there" in again.stderr
+    other = run(*args, "--resume", "--top-k", 5)
+    assert "this load was begun with another setting" in other.stderr
+    resumed = load(corpus, *args[3:], "--resume")
+    assert 0 < resumed["resumed"] < 4000
+    assert (resumed["read"], resumed["indexed"]) == (4000, 4000)
+    assert not journal.exists()
+    fresh = load(corpus, *args[3:], "--resume")  # nothing to resume: it begins
+    assert (fresh["resumed"], fresh["unchanged"]) == (0, 4000)
