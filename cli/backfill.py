@@ -46,8 +46,7 @@ def backfill(
 
     \b
     Example:
-      splade-es backfill products --field name --field description --model model \\
-        --url http://localhost:9200
+      splade-es backfill products --field description --model model --url http://localhost:9200
     """
     from tqdm import tqdm
 

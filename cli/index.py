@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -141,41 +141,32 @@ def index(
         if alias:
             index_name = (log and log.header.get("index")) or next_name(engine, alias)
         name = cast(str, index_name)
-        new = begin(
-            engine,
-            name,
-            meta,
-            settings,
-            log,
-            recreate=recreate,
-            field_type=field_type,
-            source=source,
-        )
-        seen, sample = Seen(), Sample()
-        unchanged = None if new else Unchanged(engine, name, settings)
-        if delete_missing:
-            items = seen.note(items)
-        if log:
-            items = log.remaining(items, file)
-        if unchanged:
-            items = unchanged.changed(items)
-        if not is_vector_folder(corpus):
-            items = encode_documents(items, encoder, quantizer, file)
-        steps = index_corpus(
-            items, vocabulary, engine, name, file,
-            settings=settings, journal=log, unchanged=unchanged, sample=sample,
-        )  # fmt: skip
         with _resumable(log):
-            if new:
-                with quiet(engine, name, log, replicas=not no_replicas):
-                    summary = _follow(steps)
-            else:
-                summary = _follow(steps)
+            new = begin(
+                engine, name, meta, settings, log,
+                recreate=recreate, field_type=field_type, source=source,
+            )  # fmt: skip
+            seen, sample = Seen(), Sample()
+            unchanged = None if new else Unchanged(engine, name, settings)
             if delete_missing:
-                if summary.rejected:
-                    click.echo("Nothing was deleted: rejected lines may be missing ones.", err=True)
-                else:
-                    summary.deleted = delete_documents(engine, name, seen)
+                items = seen.note(items)
+            if log:
+                items = log.remaining(items, file)
+            if unchanged:
+                items = unchanged.changed(items)
+            if not is_vector_folder(corpus):
+                items = encode_documents(items, encoder, quantizer, file)
+            with quiet(engine, name, log, replicas=not no_replicas) if new else nullcontext():
+                summary = _follow(
+                    index_corpus(
+                        items, vocabulary, engine, name, file,
+                        settings=settings, journal=log, unchanged=unchanged, sample=sample,
+                    )
+                )  # fmt: skip
+            if delete_missing and summary.rejected:
+                click.echo("Nothing was deleted: rejected lines may be missing ones.", err=True)
+            elif delete_missing:
+                summary.deleted = delete_documents(engine, name, seen)
             if force_merge:
                 engine.force_merge(name)
             before: list[str] = []
@@ -218,7 +209,7 @@ def _resumable(journal: Journal | None) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        if journal is None:
+        if journal is None or not journal.header:
             raise
         raise Interrupted(
             "Interrupted: what was acknowledged is loaded", "Go on with --resume."

@@ -21,8 +21,8 @@ if TYPE_CHECKING:  # numpy costs a tenth of a second that `splade-es --help` nee
     from numpy.typing import NDArray
 
 #: What an index keeps of the documents it was sent. Without their vectors in `_source` (neither
-#: `splade` nor `splade_view`) it is about half the size, and searches are the same; but nothing that
-#: writes a document anew from `_source` (an update, a reindex) keeps its vector.
+#: `splade` nor `splade_view`) it is about half the size, and searches are the same; but nothing
+#: that writes a document anew from `_source` (an update, a reindex) keeps its vector.
 Source: TypeAlias = Literal["full", "no-vectors"]
 #: Feature name -> integer weight, as stored in an index.
 Features: TypeAlias = dict[str, int]

@@ -379,11 +379,14 @@ class ServerEngine(ABC):
 
 def _json_line(record: Any) -> bytes:
     try:
-        return orjson.dumps(record, default=_raw, option=orjson.OPT_APPEND_NEWLINE)
+        line = orjson.dumps(record, default=_raw, option=orjson.OPT_APPEND_NEWLINE)
+        if b"null" not in line:  # which may be a number that is none, and must not pass for null
+            return line
     except TypeError:  # integers of more than 64 bits, deep objects, lone surrogates
-        text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=dict)
-        # A query typed in another encoding may hold lone surrogates, which no server minds.
-        return text.encode("utf-8", "surrogatepass") + b"\n"
+        pass
+    text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=dict)
+    # A query typed in another encoding may hold lone surrogates, which no server minds.
+    return text.encode("utf-8", "surrogatepass") + b"\n"
 
 
 def _raw(features: Any) -> orjson.Fragment:

@@ -380,10 +380,11 @@ def test_ctrl_c_while_indexing(tiny_model: str, tmp_path: Path, home: Path) -> N
     with corpus.open("w") as file:
         for number in range(200_000):
             file.write(json.dumps({"_id": number, "text": "heart attack"}) + "\n")
+    journal = tmp_path / "many.jsonl.many.journal"
     code, stderr = interrupted(
         tmp_path,
         *("index", corpus, "--model", tiny_model, "--index", "many"),
-        wait_for=(home / "many").exists,
+        wait_for=lambda: journal.exists() and journal.stat().st_size > 0,
     )
     assert code == 130 and "Traceback" not in stderr
     assert stderr.splitlines()[-1] == (
