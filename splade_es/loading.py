@@ -74,7 +74,8 @@ def quiet(
     by the one that goes on with the journal. Left alone if this user may not change them."""
     loading = _QUIET if replicas else {**_QUIET, **_SINGLE}
     before = (journal.header["settings"] if journal else None) or engine.settings(index)
-    restored = {name: before.get(name) for name in loading}
+    # all of them: an earlier run of this load may have set more than this one does
+    restored = {name: before.get(name) for name in (*_QUIET, *_SINGLE)}
     if restored.get("auto_expand_replicas") not in (None, "false"):
         restored.pop("number_of_replicas", None)  # the server finds it again
     try:
@@ -89,7 +90,8 @@ def quiet(
             engine.apply(index, restored)
         except EngineError as error:
             raise EngineError(
-                f"{failure}; and the index {index!r} is left with refresh_interval -1 ({error})",
+                f"{failure or 'Interrupted'}; and the index {index!r} is left with "
+                f"refresh_interval -1 ({error})",
                 "Go on with --resume, which restores its settings.",
             ) from failure
         raise

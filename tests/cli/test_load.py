@@ -16,7 +16,7 @@ from splade_es.engines import connect
 from splade_es.engines.base import Engine
 from splade_es.engines.local import LocalEngine
 from splade_es.engines.server import ServerEngine
-from splade_es.errors import EngineError
+from splade_es.errors import EngineError, Unavailable
 from splade_es.records import ItemResult
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -267,3 +267,35 @@ def test_a_load_that_failed_goes_on(
     assert not journal.exists()
     fresh = load(corpus, *args[3:], "--resume")  # nothing to resume: it begins
     assert (fresh["resumed"], fresh["unchanged"]) == (0, 4000)
+
+
+def test_settings_of_a_killed_load_are_restored_by_the_one_that_goes_on(
+    opensearch_url: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = write(tmp_path / "c.jsonl", TEXTS)
+    index = f"left-{uuid.uuid4().hex[:8]}"
+    args = ("index", corpus, "--model", tiny_model, "--index", index, "--url", opensearch_url)
+    engine = connect(opensearch_url)
+    with monkeypatch.context() as patch:  # dead before it could restore anything
+
+        def gone(*args: object) -> None:
+            raise Unavailable("No answer")
+
+        patch.setattr("splade_es.indexing.Sender.finish", gone)
+        apply = ServerEngine.apply
+        patch.setattr(
+            ServerEngine,
+            "apply",
+            lambda self, index, settings: (
+                apply(self, index, settings) if settings["refresh_interval"] == "-1" else gone()
+            ),
+        )
+        failed = run(*args, "--no-replicas")
+    assert "is left with refresh_interval -1" in failed.stderr
+    settings = engine.settings(index)
+    assert settings["refresh_interval"] == "-1" and settings["auto_expand_replicas"] == "false"
+    assert run(*args, "--resume").exit_code == 0
+    settings = engine.settings(index)
+    assert settings.get("refresh_interval") is None and settings["auto_expand_replicas"] == "0-1"
+    engine.delete(index)
+    engine.close()
