@@ -209,13 +209,13 @@ def _resumable(journal: Journal | None) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        if journal is None or not journal.header:
+        if journal is None or not journal.bound:
             raise
         raise Interrupted(
             "Interrupted: what was acknowledged is loaded", "Go on with --resume."
         ) from error
     except SpladeEsError as error:
-        if journal and journal.path.exists():
+        if journal and journal.bound and journal.path.exists():
             error.hint = f"{error.hint} What was acknowledged is loaded; --resume goes on."
         raise
     finally:

@@ -43,12 +43,14 @@ class Done:
 
 class Journal:
     """The journal of one load, which no other process may write to. Safe for several threads under
-    the lock of the caller. Close it; `finish` it when all is done."""
+    the lock of the caller. Close it; `finish` it when all is done. bound: whether it is known to be
+    that of this load."""
 
     def __init__(self, path: Path, file: BinaryIO, header: dict[str, Any], done: list[Done]):
         self.path = path
         self.header = header
         self.done = done  # of earlier runs
+        self.bound = False
         self._file = file
 
     @staticmethod
@@ -91,13 +93,13 @@ class Journal:
         if not self.header:
             self.header = {**bound, **facts}
             self._write(self.header)
-            return
         for name, value in bound.items():
             if self.header.get(name) != value:
                 raise CorpusError(
                     f"{self.path}: this load was begun with another {name}",
                     "Resume with what it was begun with, or delete this file to begin anew.",
                 )
+        self.bound = True
 
     def remaining(self, items: Iterable[_Item], rejects: Rejects) -> Iterator[_Item]:
         """What is not done yet. What the engine refused goes to `rejects` again.
