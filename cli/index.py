@@ -100,6 +100,7 @@ def index(
     from splade_es.aliases import Sample, check_sample, next_name, publish
     from splade_es.changes import Seen, Unchanged
     from splade_es.changes import delete_missing as delete_documents
+    from splade_es.errors import EngineError
     from splade_es.indexing import index_corpus, index_meta
     from splade_es.journal import Journal
     from splade_es.loading import begin, quiet
@@ -156,7 +157,7 @@ def index(
                 items = unchanged.changed(items)
             if not is_vector_folder(corpus):
                 items = encode_documents(items, encoder, quantizer, file)
-            with quiet(engine, name, log, replicas=not no_replicas) if new else nullcontext():
+            with quiet(engine, name, replicas=not no_replicas) if new else nullcontext():
                 summary = _follow(
                     index_corpus(
                         items, vocabulary, engine, name, file,
@@ -171,7 +172,12 @@ def index(
                 engine.force_merge(name)
             before: list[str] = []
             if alias:
-                check_sample(engine, name, sample)
+                try:
+                    check_sample(engine, name, sample)
+                except EngineError:
+                    if log:
+                        log.finish()  # to go on with such an index would be wrong
+                    raise
                 before = publish(engine, alias, name)
         if log:
             log.finish()

@@ -43,7 +43,8 @@ def next_name(engine: Engine, alias: str) -> str:
             "Choose another name for the alias, or delete that index.",
         )
     today = datetime.now(timezone.utc).strftime("%Y%m%d")
-    built = [number for day, number, _ in _built(engine, alias) if day == today]
+    pattern = re.compile(re.escape(f"{alias}-{today}-") + r"(\d+)")
+    built = [int(found[1]) for name in engine.indices() if (found := pattern.fullmatch(name))]
     return f"{alias}-{today}-{max(built, default=0) + 1}"
 
 
@@ -62,38 +63,32 @@ def check_sample(engine: Engine, index: str, sample: Sample) -> None:
 def publish(engine: Engine, alias: str, index: str) -> list[str]:
     """Let the alias stand for this index alone; the indices it stood for."""
     before = [name for name in engine.alias(alias) if name != index]
+    engine.note(index, {"alias": alias, "before": before})
     engine.move_alias(alias, before, index)
     return before
 
 
 def rollback(engine: Engine, alias: str) -> tuple[str, str]:
-    """Let the alias stand for the index built before the present one: (present, earlier).
+    """Let the alias stand for the index that it stood for before: (present, earlier).
 
     Raises EngineError if there is none, or the alias was not made here.
     """
-    names = [name for _, _, name in _built(engine, alias)]
     present = engine.alias(alias)
-    if len(present) != 1 or present[0] not in names:
+    notes = engine.noted(present[0]) if len(present) == 1 else {}
+    if notes.get("alias") != alias:
         what = f"stands for {', '.join(present)}" if present else "is no alias"
         raise EngineError(
             f"{alias!r} {what} on {engine.name} at {engine.where}",
             "Only an alias that `splade-es index --alias` has made can go back.",
         )
-    place = names.index(present[0])
-    if not place:
+    earlier = [name for name in notes["before"] if engine.exists(name)]
+    if len(earlier) != 1:
         raise EngineError(
             f"There is no index of {alias!r} from before {present[0]}", "Index a corpus anew."
         )
-    engine.move_alias(alias, present, names[place - 1])
-    return present[0], names[place - 1]
+    engine.move_alias(alias, present, earlier[0])
+    return present[0], earlier[0]
 
 
 def _rank(id: str) -> bytes:
     return hashlib.blake2b(id.encode(), digest_size=8).digest()
-
-
-def _built(engine: Engine, alias: str) -> list[tuple[str, int, str]]:
-    """(date, number, name) of the indices of an alias, the oldest first."""
-    pattern = re.compile(re.escape(alias) + r"-(\d{8})-(\d+)")
-    found = [(match, name) for name in engine.indices() if (match := pattern.fullmatch(name))]
-    return sorted((match[1], int(match[2]), name) for match, name in found)

@@ -1,19 +1,21 @@
 """SPLADE features for an index that is there and in use.
 
 Documents are read in the order of their last change (`_seq_no`), shard by shard, and updated only
-if nobody has changed them since. One that somebody has changed comes again, further on in the same
-order; so does one that was updated here, and is known by its hash. When nothing is left to do, the
-index is complete; a run that was interrupted begins again and finds by the hashes what is done.
+if nobody has changed them since. All are read again until nothing is left to do, and what is done
+is known by its hash: so one that somebody has changed meanwhile is found, and a run that was
+interrupted goes on when it is started again.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from splade_es.actions import ToAction
+from splade_es.engines.base import FIELD
 from splade_es.engines.server import ServerEngine
 from splade_es.indexing import check_same
 from splade_es.quantize import Quantizer
@@ -26,7 +28,6 @@ from splade_es.records import (
     ItemResult,
     Rejected,
     Stored,
-    Version,
 )
 from splade_es.rejects import Rejects
 from splade_es.sending import Request, Sender
@@ -99,7 +100,7 @@ class _Run:
         rejects: Rejects,
     ) -> None:
         self.filled = Filled()
-        self.versions: dict[int, Version] = {}  # of what is being encoded, by its number
+        self.stored: dict[int, Stored] = {}  # what is being encoded, by its number
         self._numbers = itertools.count()
         self._engine = engine
         self._index = index
@@ -107,15 +108,13 @@ class _Run:
         self._settings = settings
         self._rejects = rejects
         self._same = 0
-        self._after = [-1] * int(engine.settings(index)["number_of_shards"])
+        self._shards = int(engine.settings(index)["number_of_shards"])
 
     def stale(self) -> Iterator[Document]:
         """Documents whose features are not those of their text, as far as the index goes now."""
-        for shard in range(len(self._after)):
-            for stored in self._engine.changes(
-                self._index, shard, self._after[shard], [*self._fields, "splade_hash"]
-            ):
-                self._after[shard] = stored.version.seq_no
+        self._same = self.filled.without = 0
+        for shard in range(self._shards):
+            for stored in self._engine.changes(self._index, shard):
                 place, number = f"{self._index}/{stored.id}", next(self._numbers)
                 document = Document(stored.id, self._text(stored), place=place, number=number)
                 if not document.text:
@@ -123,7 +122,7 @@ class _Run:
                 elif stored.source.get("splade_hash") == document.content_hash(self._settings):
                     self._same += 1
                 else:
-                    self.versions[document.number] = stored.version
+                    self.stored[document.number] = stored
                     yield document
 
     def finished(self, request: Request, results: list[ItemResult]) -> None:
@@ -137,7 +136,7 @@ class _Run:
                 self._rejects.add(Rejected(document.place, reason, document.to_json()))
 
     def tell(self, started: float) -> Filled:
-        # what was updated here comes again, and is no news
+        # what was updated here is read again, and is no news
         self.filled.unchanged = max(0, self._same - self.filled.updated)
         self.filled.rejected = self._rejects.count
         self.filled.first_rejected = self._rejects.first
@@ -145,7 +144,7 @@ class _Run:
         return self.filled
 
     def _text(self, stored: Stored) -> str:
-        values = [stored.source.get(name) for name in self._fields]
+        values = [_value(stored.source, name) for name in self._fields]
         texts = [
             text
             for value in values
@@ -155,6 +154,16 @@ class _Run:
         return " ".join(texts)
 
 
+def _value(source: Any, name: str) -> Any:
+    """The value of a field: of that name, or in the object that stands before its dot."""
+    if not isinstance(source, Mapping):
+        return None
+    if name in source:
+        return source[name]
+    outer, dot, inner = name.partition(".")
+    return _value(source.get(outer), inner) if dot else None
+
+
 def _requests(encoded: Iterator[Encoded], to_action: ToAction, run: _Run) -> Iterator[Request]:
     documents: list[Document] = []
     actions: list[Action] = []
@@ -162,7 +171,12 @@ def _requests(encoded: Iterator[Encoded], to_action: ToAction, run: _Run) -> Ite
         source = to_action(document, vector).source or {}
         features = {name: value for name, value in source.items() if name.startswith("splade")}
         documents.append(document)
-        actions.append(Action(document.id, features, run.versions.pop(document.number)))
+        stored = run.stored.pop(document.number)
+        if FIELD in stored.source:  # merged, the old features would stay beside the new ones
+            others = {k: v for k, v in stored.source.items() if not k.startswith("splade")}
+            actions.append(Action(document.id, {**others, **features}, stored.version))
+        else:
+            actions.append(Action(document.id, features, stored.version, merge=True))
         if len(actions) == _REQUEST_DOCUMENTS:
             yield Request(documents, actions, 0, 0)
             documents, actions = [], []

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from splade_es.engines.base import Engine
+from splade_es.errors import EngineError
 from splade_es.records import Action, Document, Encoded, ItemResult, Rejected
 from splade_es.sending import Request, Sender
 
@@ -34,6 +35,7 @@ class Unchanged:
         self._engine = engine
         self._index = index
         self._settings = settings
+        self._left_out: list[int] = []
         self._under_way: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -53,6 +55,12 @@ class Unchanged:
             self._under_way.subtract(ids)
             self._under_way = +self._under_way
 
+    def left_out(self) -> list[int]:
+        """Numbers of those left out since this was last asked."""
+        with self._lock:
+            numbers, self._left_out = self._left_out, []
+        return numbers
+
     def _changed(self, window: list[_Item]) -> list[_Item]:
         documents = [d for item in window if isinstance(d := document_of(item), Document)]
         with self._lock:  # before the look: what is acknowledged after it may have been missed
@@ -65,6 +73,8 @@ class Unchanged:
                 same = there.get(document.id) == document.content_hash(self._settings)
                 if same and document.id not in busy:
                     self.count += 1
+                    with self._lock:
+                        self._left_out.append(document.number)
                     continue
                 busy.add(document.id)
                 with self._lock:
@@ -111,6 +121,12 @@ def delete_missing(engine: Engine, index: str, seen: Seen) -> int:
     def finished(request: Request, results: list[ItemResult]) -> None:
         nonlocal deleted
         deleted += sum(result.status == 200 for result in results)
+        for action, result in zip(request.actions, results, strict=True):
+            if result.status >= 400 and result.status != 404:
+                raise EngineError(
+                    f"The document {action.id!r} of {index!r} cannot be deleted "
+                    f"({result.status}: {result.reason})"
+                )
 
     sender = Sender(engine, index, finished)
     try:

@@ -145,7 +145,8 @@ def index_corpus(
     finally:
         sender.stop()
     engine.refresh(index)
-    load.check_count()
+    if not unchanged:  # else others may delete from it
+        load.check_count()
     yield load.tell(started)
 
 
@@ -170,11 +171,15 @@ class _Load:
         self._before = engine.count(index)
         self._summary = Summary()
         self._refused = 0
+        self._left_out = 0  # by earlier runs
         if journal:
             self._before = journal.header["documents"]
             for done in journal.done:
                 self._add(done)
             self._summary.resumed = self._summary.indexed + self._refused
+            self._left_out = sum(
+                last - first + 1 for done in journal.done for first, last in done.unchanged
+            )
 
     def finished(self, request: Request, results: list[ItemResult]) -> None:
         """Count a request whose documents are all indexed or refused."""
@@ -196,6 +201,7 @@ class _Load:
                     self._sample.add(document.id, features)
         done = Done(
             runs(document.number for document in request.documents),
+            runs(sorted(self._unchanged.left_out())) if self._unchanged else [],
             digest(
                 (action.id, (action.source or {})["splade_hash"]) for action in request.actions
             ),
@@ -211,7 +217,7 @@ class _Load:
         """The summary as of now."""
         self._summary.rejected = self._rejects.count
         self._summary.first_rejected = self._rejects.first
-        self._summary.unchanged = self._unchanged.count if self._unchanged else 0
+        self._summary.unchanged = self._left_out + (self._unchanged.count if self._unchanged else 0)
         self._summary.read = self._summary.indexed + self._summary.unchanged + self._rejects.count
         self._summary.seconds = time.perf_counter() - started
         return self._summary

@@ -28,11 +28,13 @@ _Item = TypeVar("_Item", Document | Rejected, Encoded)
 class Done:
     """One request, to its end.
 
-    numbers: of its documents in the corpus, as runs [first, last]; digest: of these documents;
-    refused: number -> what the engine said, of those it rejected.
+    numbers: of its documents in the corpus, as runs [first, last]; unchanged: of those that were
+    left out before it, for one of them may have come before another of the same id that was not;
+    digest: of the documents; refused: number -> what the engine said, of those it rejected.
     """
 
     numbers: list[list[int]]
+    unchanged: list[list[int]]
     digest: str
     indexed: int
     replaced: int
@@ -69,7 +71,12 @@ class Journal:
             ) from error
         try:
             _lock(file, path)
-            lines = [] if recreate else _whole_lines(file)
+            content = file.read()
+            if content and not content.startswith(b'{"index":'):
+                raise CorpusError(
+                    f"{path}: is no journal of splade-es", "Name another file with --journal."
+                )
+            lines = [] if recreate else _whole_lines(content)
             header, done = _read(path, lines)
             if header and not resume:
                 count = sum(last - first + 1 for d in done for first, last in d.numbers)
@@ -106,9 +113,15 @@ class Journal:
 
         Raises CorpusError if a document that is done has changed since.
         """
+        unchanged = {
+            number for done in self.done for first, last in done.unchanged
+            for number in range(first, last + 1)
+        }  # fmt: skip
         entries = _Entries(self.done, self.header.get("setting", ""))
         for item in items:
             document = document_of(item)
+            if document.number in unchanged if isinstance(document, Document) else False:
+                continue
             done = entries.at(document.number) if isinstance(document, Document) else None
             if done is None:
                 yield item
@@ -209,8 +222,8 @@ class _Entries:
             )
 
 
-def _whole_lines(file: BinaryIO) -> list[bytes]:
-    lines = file.readlines()
+def _whole_lines(content: bytes) -> list[bytes]:
+    lines = content.splitlines(keepends=True)
     return lines if not lines or lines[-1].endswith(b"\n") else lines[:-1]
 
 

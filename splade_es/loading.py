@@ -16,6 +16,8 @@ from splade_es.records import IndexMeta, Source
 
 # Where a server has no word on it, null brings back its default.
 _QUIET: dict[str, Any] = {"refresh_interval": "-1"}
+# What the settings were, while a load has changed them.
+_NOTE = "settings before the load"
 _SINGLE: dict[str, Any] = {"auto_expand_replicas": "false", "number_of_replicas": "0"}
 
 
@@ -42,6 +44,8 @@ def begin(
         new = open_index(
             engine, index, meta, recreate=recreate, field_type=field_type, source=source
         )
+        # or an earlier load was killed before it could restore them
+        new = new or bool(engine.noted(index).get(_NOTE))
     if journal:
         settings = engine.settings(index)
         engine.refresh(index)
@@ -59,26 +63,26 @@ def begin(
             {
                 "documents": engine.count(index),
                 "new": new,
-                "settings": {name: settings.get(name) for name in (*_QUIET, *_SINGLE)},
             },
         )
     return new
 
 
 @contextmanager
-def quiet(
-    engine: Engine, index: str, journal: Journal | None, *, replicas: bool = True
-) -> Iterator[None]:
+def quiet(engine: Engine, index: str, *, replicas: bool = True) -> Iterator[None]:
     """An index that nobody uses yet, with settings for loading: no refresh and, where `replicas` is
     false, one copy only. They are restored at the end, after a failure too; if this process dies,
-    by the one that goes on with the journal. Left alone if this user may not change them."""
+    by the next load into it. Left alone if this user may not change them."""
     loading = _QUIET if replicas else {**_QUIET, **_SINGLE}
-    before = (journal.header["settings"] if journal else None) or engine.settings(index)
-    # all of them: an earlier run of this load may have set more than this one does
-    restored = {name: before.get(name) for name in (*_QUIET, *_SINGLE)}
+    settings = engine.settings(index)
+    # all of them: an earlier load may have set more than this one does
+    restored = engine.noted(index).get(_NOTE) or {
+        name: settings.get(name) for name in (*_QUIET, *_SINGLE)
+    }
     if restored.get("auto_expand_replicas") not in (None, "false"):
         restored.pop("number_of_replicas", None)  # the server finds it again
     try:
+        engine.note(index, {_NOTE: restored})
         engine.apply(index, loading)
     except AccessDenied:
         yield
@@ -88,11 +92,13 @@ def quiet(
     except BaseException as failure:
         try:
             engine.apply(index, restored)
+            engine.note(index, {_NOTE: None})
         except EngineError as error:
             raise EngineError(
                 f"{failure or 'Interrupted'}; and the index {index!r} is left with "
                 f"refresh_interval -1 ({error})",
-                "Go on with --resume, which restores its settings.",
+                "The next load into it restores its settings.",
             ) from failure
         raise
     engine.apply(index, restored)
+    engine.note(index, {_NOTE: None})

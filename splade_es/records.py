@@ -161,12 +161,14 @@ class Stored(NamedTuple):
 class Action(NamedTuple):
     """One item of a bulk request: index `source` under `id`, or delete `id` if source is None.
 
-    version: set only these fields of the document, if it is still in that state.
+    version: only if the document is still in that state; then, with `merge`, these fields are set
+    and the others stay.
     """
 
     id: str
     source: dict[str, Any] | None
     version: Version | None = None
+    merge: bool = False
 
 
 class ItemResult(NamedTuple):

@@ -20,6 +20,8 @@ from splade_es.records import Action, Document, ItemResult
 # Attempts at one request or item, waiting 0.5 s, 1 s, 2 s, ... 30 s between them: two minutes.
 _ATTEMPTS = 9
 _LONGEST_WAIT = 30.0
+# Of a Retry-After.
+_LONGEST_ASKED = 600.0
 # A request that a resend can afford; both servers take a few MB best.
 _SMALLEST, _FIRST, _LARGEST = 64_000, 1_000_000, 4_000_000
 _MOST_CONNECTIONS = 8
@@ -213,14 +215,18 @@ class Sender:
             except Unavailable as error:
                 # some of it may have been applied, but an id and its content stay the same
                 problem = error
+                if error.status == 429 and len(left) == 1 and attempt + 1 == _ATTEMPTS:
+                    results[left[0]] = ItemResult(429, error.message)
+                    return results
             else:
                 for i, result in zip(left, answers, strict=True):
                     results[i] = result
                 left = [i for i in left if results[i].status in TRY_LATER]
-                if not left or (len(left) == 1 and attempt + 1 == _ATTEMPTS):
-                    # alone, and still refused: a text too large for the server's memory
+                if not left:
                     return results
                 refusal = results[left[0]]
+                if len(left) == 1 and refusal.status == 429 and attempt + 1 == _ATTEMPTS:
+                    return results  # alone, and still refused: too large for the server's memory
                 problem = Unavailable(
                     f"{self._engine.name} at {self._engine.where} takes no more for now "
                     f"({refusal.status}: {refusal.reason})",
@@ -231,6 +237,8 @@ class Sender:
                 with self._change:
                     self._pace.overloaded()
             wait = min(_LONGEST_WAIT, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)
-            if attempt + 1 == _ATTEMPTS or self._stopping.wait(max(wait, problem.retry_after)):
+            if attempt + 1 == _ATTEMPTS or self._stopping.wait(
+                max(wait, min(problem.retry_after, _LONGEST_ASKED))
+            ):
                 raise problem
         raise AssertionError("unreachable")

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def done(documents: list[Document], refused: dict[int, str] | None = None) -> Do
     numbers = runs(d.number for d in documents)
     return Done(
         numbers,
+        [],
         digest((d.id, d.content_hash("")) for d in documents),
         len(documents),
         0,
@@ -70,6 +72,14 @@ def test_what_is_done_is_left_out_and_what_was_refused_is_told_again(tmp_path: P
     assert json.loads(reject["line"])["_id"] == "d3"
     items[1] = DOCUMENTS[1]  # the line has been mended: it is loaded now
     assert remaining(path, items, tmp_path) == ["d2", "d4", "d5", "d8", "d9"]
+
+
+def test_an_unchanged_document_stays_left_out(tmp_path: Path) -> None:
+    """It came before another of the same id, which has been sent meanwhile."""
+    path = tmp_path / "j"
+    begun(path, replace(done(DOCUMENTS[2:4]), unchanged=[[1, 1]]))
+    items: list[Document | Rejected] = [*DOCUMENTS]
+    assert remaining(path, items, tmp_path) == ["d2", *(d.id for d in DOCUMENTS[4:])]
 
 
 @pytest.mark.parametrize("cut", [1, 20, 60])

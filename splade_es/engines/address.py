@@ -113,6 +113,8 @@ def _parse(url: str) -> tuple[str, str, str]:
         raise EngineError("The server's URL cannot be read", "Write http://host:9200.") from exc
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise EngineError("The server's URL is not of the form http://host:port")
+    if "@" in parts.path + parts.query + parts.fragment:  # the rest of a password with a slash
+        raise EngineError("The server's URL cannot be read", "Write / as %2F in a password.")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     path = parts.path.rstrip("/")
     user, password = unquote(parts.username or ""), unquote(parts.password or "")

@@ -128,6 +128,12 @@ class Engine(Protocol):
     def apply(self, index: str, settings: Mapping[str, Any]) -> None:
         """Set these settings of an index; None is the server's default."""
 
+    def note(self, index: str, notes: Mapping[str, Any]) -> None:
+        """Keep something about an index in the index. Notes of other names stay."""
+
+    def noted(self, index: str) -> dict[str, Any]:
+        """All notes."""
+
     def force_merge(self, index: str) -> None:
         """Rewrite the index as one segment; returns when it is done, which may take hours."""
 

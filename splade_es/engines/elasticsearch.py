@@ -37,6 +37,8 @@ class ElasticsearchEngine(ServerEngine):
         sparse_vector: dict[str, Any] = {"type": "sparse_vector"}
         if not version or self._numbers >= (9, 1) or (8, 19) <= self._numbers < (9,):
             sparse_vector["index_options"] = {"prune": False}  # or queries lose terms by default
+        if self._numbers >= (9, 2):
+            self._whole_source = {"exclude_vectors": False}
         self._feature_types = ({"type": "rank_features"}, sparse_vector)
         hosts: list[Any] = list(address.urls)
         if address.ssl_context:

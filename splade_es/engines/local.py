@@ -166,6 +166,12 @@ class LocalEngine:
     def apply(self, index: str, settings: Mapping[str, Any]) -> None:
         pass
 
+    def note(self, index: str, notes: Mapping[str, Any]) -> None:
+        pass  # they are about settings and aliases, which it has not
+
+    def noted(self, index: str) -> dict[str, Any]:
+        return {}
+
     def force_merge(self, index: str) -> None:
         self.refresh(index)
 

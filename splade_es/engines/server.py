@@ -26,7 +26,14 @@ from splade_es.engines.answers import (
     unreadable,
 )
 from splade_es.engines.base import FIELD, MAX_K, FieldType, check_index_name, check_search
-from splade_es.errors import AccessDenied, EngineError, IndexMismatch, IndexMissing, QueryError
+from splade_es.errors import (
+    AccessDenied,
+    EngineError,
+    IndexMismatch,
+    IndexMissing,
+    QueryError,
+    Unavailable,
+)
 from splade_es.mappings import index_body
 from splade_es.records import (
     Action,
@@ -63,6 +70,7 @@ class ServerEngine(ABC):
     name: str
     field_types: tuple[FieldType, ...]
     _feature_types: Sequence[dict[str, Any]]  # mappings of the features, the preferred one first
+    _whole_source: Any = True  # as a search must ask for it
 
     def __init__(self, address: Address, version: str) -> None:
         self.version = version
@@ -174,6 +182,7 @@ class ServerEngine(ABC):
     def ids(self, index: str) -> Iterator[str]:
         self._field_type(index)
         body: dict[str, Any] = {"size": MAX_K, "sort": ["splade_id"], **IDS_ONLY}
+        body["query"] = {"exists": {"field": "splade_id"}}  # a backfilled index may have others
         while True:
             action = "/_search?allow_partial_search_results=false"
             hits = self._request("POST", index, action, body)["hits"]["hits"]
@@ -188,17 +197,18 @@ class ServerEngine(ABC):
         if not self.exists(index):  # the bulk API would make it, with a mapping of its own
             raise index_missing(index, self._server)
         lines: list[Any] = []
-        for id, source, version in actions:
-            if source is None:
-                lines.append({"delete": {"_id": id}})
-            elif version is None:
-                lines += ({"index": {"_id": id}}, {**source, "splade_id": id})
-            else:
-                condition: dict[str, Any] = {"_id": id, "if_seq_no": version.seq_no}
-                condition["if_primary_term"] = version.primary_term
+        for id, source, version, merge in actions:
+            target: dict[str, Any] = {"_id": id}
+            if version is not None:
+                target |= {"if_seq_no": version.seq_no, "if_primary_term": version.primary_term}
                 if version.routing is not None:
-                    condition["routing"] = version.routing
-                lines += ({"update": condition}, {"doc": {**source, "splade_id": id}})
+                    target["routing"] = version.routing
+            if source is None:
+                lines.append({"delete": target})
+            elif merge:
+                lines += ({"update": target}, {"doc": {**source, "splade_id": id}})
+            else:
+                lines += ({"index": target}, {**source, "splade_id": id})
         action = "/_bulk?filter_path=items.*.status,items.*.error"
         return bulk_results(self._request("POST", index, action, *lines), self._server)
 
@@ -206,8 +216,24 @@ class ServerEngine(ABC):
         self._request("POST", index, "/_refresh")
 
     def count(self, index: str) -> int:
-        count: int = self._request("GET", index, "/_count")["count"]
+        answer = self._request("GET", index, "/_count")
+        if failed := answer["_shards"]["failed"]:
+            raise Unavailable(f"{failed} shards of {index!r} on {self._server} do not answer")
+        count: int = answer["count"]
         return count
+
+    def noted(self, index: str) -> dict[str, Any]:
+        """What `note` has left in the mapping's `_meta`."""
+        answer = self._request("GET", index, "/_mapping")
+        noted: dict[str, Any] = next(iter(answer.values()))["mappings"].get("_meta", {})
+        notes: dict[str, Any] = noted.get("splade_es_notes", {})
+        return notes
+
+    def note(self, index: str, notes: Mapping[str, Any]) -> None:
+        answer = self._request("GET", index, "/_mapping")
+        meta = next(iter(answer.values()))["mappings"].get("_meta", {})
+        merged = {**meta.get("splade_es_notes", {}), **notes}
+        self._request("PUT", index, "/_mapping", {"_meta": {**meta, "splade_es_notes": merged}})
 
     def has_features(self, index: str) -> bool:
         """Whether splade-es made this index, or added features to it."""
@@ -243,17 +269,15 @@ class ServerEngine(ABC):
                 if features is self._feature_types[-1] or NO_RANK_FEATURES not in error.message:
                     raise
 
-    def changes(
-        self, index: str, shard: int, after: int, fields: Sequence[str]
-    ) -> Iterator[Stored]:
-        """The visible documents of a shard that were changed after `_seq_no` `after`, by it."""
+    def changes(self, index: str, shard: int) -> Iterator[Stored]:
+        """The visible documents of a shard, whole, by their last change; one that is changed
+        meanwhile may come again."""
         body: dict[str, Any] = {
             "size": DOCUMENTS_PER_REQUEST,
             "sort": ["_seq_no"],
-            "search_after": [after],
             "seq_no_primary_term": True,
             "track_total_hits": False,
-            "_source": list(fields),
+            "_source": self._whole_source,
         }
         action = f"/_search?preference=_shards:{shard}&allow_partial_search_results=false"
         while hits := self._request("POST", index, action, body)["hits"]["hits"]:

@@ -60,7 +60,7 @@ def empty_index(engine: ServerEngine, folder: VectorFolder) -> Iterator[None]:
     if engine.exists(INDEX):
         engine.delete(INDEX)
     engine.create(INDEX, folder.meta)
-    with quiet(engine, INDEX, None):
+    with quiet(engine, INDEX):
         yield
     engine.delete(INDEX)
 
@@ -93,7 +93,7 @@ def bodies(folder: VectorFolder, count: int) -> list[bytes]:
     to_action = ToAction(folder.vocabulary, folder.settings)
     made, body, size = [], [], 0
     for item in documents(folder, count):
-        id, source, _ = to_action(*item)
+        id, source, *_ = to_action(*item)
         assert source is not None
         lines = _json_line({"index": {"_id": id}}) + _json_line({**source, "splade_id": id})
         body.append(lines)

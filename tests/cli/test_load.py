@@ -149,8 +149,10 @@ def test_an_alias_is_swapped_and_goes_back(
     assert failed.exit_code == 1 and "scores the document 'only' with" in failed.stderr
     assert "The alias was left where it is." in failed.stderr
     assert engine.alias(alias) == [first]
-    resumed = load(corpus, tiny_model, *to, "--resume")
-    assert resumed["resumed"] == 1 and engine.alias(alias) == [resumed["index"]]
+    resumed = load(corpus, tiny_model, *to, "--resume")  # nothing to resume: it is built anew
+    assert resumed["resumed"] == 0 and engine.alias(alias) == [resumed["index"]]
+    back = run("rollback", alias, "--url", url)  # not to the one that failed
+    assert back.stdout == f"{alias} stands for {first}, no longer for {resumed['index']}\n"
 
     taken = run("index", corpus, "--model", tiny_model, "--alias", first, "--url", url)
     assert taken.exit_code == 1 and f"'{first}' is an index on" in taken.stderr

@@ -121,6 +121,9 @@ def test_no_edit_of_another_writer_is_lost(
     view = {f"{encoder.vocabulary[i]}:{v}" for i, v in zip(
         *Quantizer().quantize(row)[:2], strict=True)}  # fmt: skip
     assert set(str(found["d7"]["splade_view"]).split()) == view
+    body = {"query": {"ids": {"values": ["d7"]}}, "_source": engine._whole_source}
+    (hit,) = engine._request("POST", index, "/_search", body)["hits"]["hits"]
+    assert len(hit["_source"]["splade"]) == len(view)  # none of an earlier text is left
     clauses = [Clause(feature_names(encoder.vocabulary)[i], 1.0) for i in row.ids.tolist()]
     expected = float(Quantizer().quantize(row).values.sum())
     assert sum(engine.explain(index, clauses, "d7").values()) == expected

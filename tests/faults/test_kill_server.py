@@ -39,7 +39,7 @@ def wait_for(journal: Path, requests: int) -> None:
         time.sleep(0.01)
 
 
-@pytest.fixture(params=["opensearch", "elasticsearch"])
+@pytest.fixture(params=["opensearch", pytest.param("elasticsearch", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     version = OPENSEARCH if request.param == "opensearch" else ELASTICSEARCH
     with or_skip(), running_server(request.param, version) as server:
