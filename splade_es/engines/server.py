@@ -60,6 +60,8 @@ IDS_ONLY = {"stored_fields": "_none_", "docvalue_fields": ["splade_id"], "track_
 
 #: In the answer of a server without that type, in all the ways that versions word it.
 NO_RANK_FEATURES = "type [rank_features]"
+# The note of an index that others made and a backfill gave features.
+_FILLED = "made by others"
 #: Seconds for a force-merge: a large index takes hours.
 MERGE_TIMEOUT = 24 * 3600.0
 
@@ -259,7 +261,9 @@ class ServerEngine(ABC):
                     "Reindex it without that field.",
                 )
             properties = {name: body["properties"][name] for name in names}
-            remembered = {**mapping.get("_meta", {}), **body["_meta"]}
+            remembered = {
+                **mapping.get("_meta", {}), **body["_meta"], "splade_es_notes": {_FILLED: True}
+            }  # fmt: skip
             try:
                 self._request(
                     "PUT", index, "/_mapping", {"_meta": remembered, "properties": properties}
@@ -397,6 +401,12 @@ class ServerEngine(ABC):
 
     def delete(self, index: str) -> None:
         self._mapping(index)  # never remove what splade-es did not make
+        if self.noted(index).get(_FILLED):
+            raise IndexMismatch(
+                f"The index {index!r} on {self._server} is of somebody else, and only has features "
+                "of splade-es",
+                "Delete it with the server's own API, if you must.",
+            )
         self._request("DELETE", index)
         self._field_types.pop(index, None)
 

@@ -114,6 +114,10 @@ def test_no_edit_of_another_writer_is_lost(
         document = Document(id, str(source["body"]))
         assert source["splade_hash"] == document.content_hash(Quantizer().settings)
     assert engine._request("GET", index, "/_mapping")[index]["mappings"]["_meta"]["team"] == "shop"
+    deleted = run("delete", "--index", index, "--url", url, "--yes")
+    assert deleted.exit_code == 1 and "is of somebody else" in deleted.stderr
+    with pytest.raises(EngineError, match="is of somebody else, and only has features"):
+        engine.delete(index)
 
     encoder = Encoder.load(tiny_model)
     text = str(found["d7"]["body"])
