@@ -82,11 +82,11 @@ def quiet(engine: Engine, index: str, *, replicas: bool = True) -> Iterator[None
     if restored.get("auto_expand_replicas") not in (None, "false"):
         restored.pop("number_of_replicas", None)  # the server finds it again
     try:
-        engine.note(index, {_NOTE: restored})
         engine.apply(index, loading)
     except AccessDenied:
         yield
         return
+    engine.note(index, {_NOTE: restored})
     try:
         yield
     except BaseException as failure:
