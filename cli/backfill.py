@@ -64,7 +64,7 @@ def backfill(
     filled = Filled()
     with (
         rejects_file(Path(rejects), fail_fast) as file,
-        open_engine(url) as engine,
+        open_engine(url, patient=True) as engine,
         how.open() as encoder,
     ):
         if not isinstance(engine, ServerEngine):

@@ -135,7 +135,7 @@ def index(
         if path:
             log = Journal.open(Path(path), resume=resume, recreate=recreate)
             stack.enter_context(closing(log))
-        engine = stack.enter_context(open_engine(url))
+        engine = stack.enter_context(open_engine(url, patient=True))
         if not is_vector_folder(corpus):
             encoder = stack.enter_context(how.open())
             meta, vocabulary = index_meta(encoder, quantizer), encoder.vocabulary

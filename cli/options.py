@@ -58,11 +58,13 @@ def query_options(command: _Command) -> _Command:
 
 
 @contextmanager
-def open_engine(url: str | None) -> Iterator[Engine]:
-    """The engine at a URL, closed at the end; says so in one line when it is the local one."""
+def open_engine(url: str | None, *, patient: bool = False) -> Iterator[Engine]:
+    """The engine at a URL, closed at the end; says so in one line when it is the local one.
+
+    patient: for commands of hours; see `connect`."""
     from splade_es.engines import connect
 
-    engine = connect(url)
+    engine = connect(url, patient=patient)
     if engine.name == "local":
         click.echo(f"Local engine in {engine.where} (--url names a server).", err=True)
     try:

@@ -6,7 +6,6 @@ them, so that one can go back.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -14,7 +13,7 @@ from itertools import islice
 
 from splade_es.engines.base import MAX_CLAUSES, Engine
 from splade_es.errors import EngineError
-from splade_es.records import Clause
+from splade_es.records import Clause, id_hash
 
 _SAMPLE = 32
 
@@ -24,15 +23,15 @@ class Sample:
 
     def __init__(self) -> None:
         self.features: dict[str, dict[str, int]] = {}
-        self._limit = b"\xff" * 8
+        self._limit = 2**64 - 1
 
     def add(self, id: str, features: Mapping[str, int]) -> None:
-        if _rank(id) > self._limit:
+        if id_hash(id) > self._limit:
             return
         self.features[id] = dict(islice(features.items(), MAX_CLAUSES))
         if len(self.features) > _SAMPLE:
-            del self.features[max(self.features, key=_rank)]
-            self._limit = max(map(_rank, self.features))
+            del self.features[max(self.features, key=id_hash)]
+            self._limit = max(map(id_hash, self.features))
 
 
 def next_name(engine: Engine, alias: str) -> str:
@@ -88,7 +87,3 @@ def rollback(engine: Engine, alias: str) -> tuple[str, str]:
         )
     engine.move_alias(alias, present, earlier[0])
     return present[0], earlier[0]
-
-
-def _rank(id: str) -> bytes:
-    return hashlib.blake2b(id.encode(), digest_size=8).digest()

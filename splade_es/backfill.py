@@ -132,8 +132,7 @@ class _Run:
             elif result.status in (404, 409):  # deleted, or it comes again as it is now
                 self.filled.conflicts += 1
             else:
-                reason = f"{self._engine.name} refused it ({result.status}): {result.reason}"
-                self._rejects.add(Rejected(document.place, reason, document.to_json()))
+                self._rejects.add_refused(document, self._engine.name, result)
 
     def tell(self, started: float) -> Filled:
         # what was updated here is read again, and is no news

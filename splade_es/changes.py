@@ -4,21 +4,19 @@ and those that the corpus no longer has can be deleted.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from itertools import islice
 
 import numpy as np
 
 from splade_es.engines.base import Engine
 from splade_es.errors import EngineError
-from splade_es.records import Action, Document, Encoded, ItemResult, Rejected
+from splade_es.records import Action, Document, Item, ItemResult, document_of, id_hash
 from splade_es.sending import Request, Sender
 
-_Item = TypeVar("_Item", Document | Rejected, Encoded)
 # Documents whose hashes are asked for at once.
 _WINDOW = 500
 
@@ -39,9 +37,9 @@ class Unchanged:
         self._under_way: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def changed(self, items: Iterable[_Item]) -> Iterator[_Item]:
+    def changed(self, items: Iterable[Item]) -> Iterator[Item]:
         """What is to be encoded and sent, in order."""
-        window: list[_Item] = []
+        window: list[Item] = []
         for item in items:
             window.append(item)
             if len(window) == _WINDOW:
@@ -61,7 +59,7 @@ class Unchanged:
             numbers, self._left_out = self._left_out, []
         return numbers
 
-    def _changed(self, window: list[_Item]) -> list[_Item]:
+    def _changed(self, window: list[Item]) -> list[Item]:
         documents = [d for item in window if isinstance(d := document_of(item), Document)]
         with self._lock:  # before the look: what is acknowledged after it may have been missed
             busy = set(self._under_way)
@@ -93,23 +91,21 @@ class Seen:
     def __init__(self) -> None:
         self._hashes = array("Q")
 
-    def __len__(self) -> int:
-        return len(self._hashes)
-
-    def note(self, items: Iterable[_Item]) -> Iterator[_Item]:
+    def note(self, items: Iterable[Item]) -> Iterator[Item]:
         """The same items, after a look at their ids."""
         for item in items:
             document = document_of(item)
             if isinstance(document, Document):
-                self._hashes.append(_hash(document.id))
+                self._hashes.append(id_hash(document.id))
             yield item
 
     def missing(self, ids: Iterable[str]) -> Iterator[str]:
         """Those of the ids that were never seen."""
         seen = np.unique(np.frombuffer(self._hashes, np.uint64))
         for id in ids:
-            place = int(np.searchsorted(seen, np.uint64(_hash(id))))
-            if place == len(seen) or seen[place] != _hash(id):
+            hash = np.uint64(id_hash(id))
+            place = int(np.searchsorted(seen, hash))
+            if place == len(seen) or seen[place] != hash:
                 yield id
 
 
@@ -130,25 +126,11 @@ def delete_missing(engine: Engine, index: str, seen: Seen) -> int:
 
     sender = Sender(engine, index, finished)
     try:
-        batch: list[str] = []
-        for id in (*seen.missing(engine.ids(index)),):
-            batch.append(id)
-            if len(batch) == _WINDOW:
-                sender.put(Request([], [Action(id, None) for id in batch], 0, 0))
-                batch = []
-        if batch:
-            sender.put(Request([], [Action(id, None) for id in batch], 0, 0))
+        missing = iter([*seen.missing(engine.ids(index))])  # all are read before any is deleted
+        while batch := [Action(id, None) for id in islice(missing, _WINDOW)]:
+            sender.put(Request([], batch, 0, 0))
         sender.finish()
     finally:
         sender.stop()
     engine.refresh(index)
     return deleted
-
-
-def document_of(item: Document | Rejected | Encoded) -> Document | Rejected:
-    """The document of an item, with or without its vector, or the reject it is."""
-    return item.document if isinstance(item, Encoded) else item
-
-
-def _hash(id: str) -> int:
-    return int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8).digest(), "little")

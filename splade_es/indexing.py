@@ -17,7 +17,7 @@ from splade_es.changes import Unchanged
 from splade_es.engines.base import FIELD, Engine, FieldType, check_field_type
 from splade_es.errors import EngineError, IndexMismatch
 from splade_es.features import CODEC, feature_names, vocabulary_sha256
-from splade_es.journal import Done, Journal, digest, runs
+from splade_es.journal import Done, Journal, digest, runs, total
 from splade_es.layout import fingerprint, read_layout
 from splade_es.quantize import Quantizer
 from splade_es.queries import TextEncoder
@@ -177,9 +177,7 @@ class _Load:
             for done in journal.done:
                 self._add(done)
             self._summary.resumed = self._summary.indexed + self._refused
-            self._left_out = sum(
-                last - first + 1 for done in journal.done for first, last in done.unchanged
-            )
+            self._left_out = sum(total(done.unchanged) for done in journal.done)
 
     def finished(self, request: Request, results: list[ItemResult]) -> None:
         """Count a request whose documents are all indexed or refused."""
@@ -189,8 +187,7 @@ class _Load:
             request.documents, request.actions, results, strict=True
         ):
             if result.status >= 400:
-                reason = f"{self._engine.name} refused it ({result.status}): {result.reason}"
-                self._rejects.add(Rejected(document.place, reason, document.to_json()))
+                reason = self._rejects.add_refused(document, self._engine.name, result)
                 refused[document.number] = reason
             else:
                 indexed += 1

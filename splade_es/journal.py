@@ -14,14 +14,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
-from splade_es.changes import document_of
 from splade_es.errors import CorpusError
-from splade_es.records import Document, Encoded, Rejected
+from splade_es.records import Document, Item, Rejected, document_of
 from splade_es.rejects import Rejects
-
-_Item = TypeVar("_Item", Document | Rejected, Encoded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +76,7 @@ class Journal:
             lines = [] if recreate else _whole_lines(content)
             header, done = _read(path, lines)
             if header and not resume:
-                count = sum(last - first + 1 for d in done for first, last in d.numbers)
+                count = sum(total(d.numbers) for d in done)
                 raise CorpusError(
                     f"{path}: an earlier load ended there after {count:,} documents",
                     "Go on with it by --resume, or delete this file to begin anew.",
@@ -108,29 +105,27 @@ class Journal:
                 )
         self.bound = True
 
-    def remaining(self, items: Iterable[_Item], rejects: Rejects) -> Iterator[_Item]:
+    def remaining(self, items: Iterable[Item], rejects: Rejects) -> Iterator[Item]:
         """What is not done yet. What the engine refused goes to `rejects` again.
 
         Raises CorpusError if a document that is done has changed since.
         """
-        unchanged = {
-            number for done in self.done for first, last in done.unchanged
-            for number in range(first, last + 1)
-        }  # fmt: skip
-        entries = _Entries(self.done, self.header.get("setting", ""))
+        unchanged = _Runs(done.unchanged for done in self.done)
+        sent = _Runs(done.numbers for done in self.done)
+        check = _Check(self.done, self.header.get("setting", ""), self.path)
         for item in items:
             document = document_of(item)
-            if document.number in unchanged if isinstance(document, Document) else False:
-                continue
-            done = entries.at(document.number) if isinstance(document, Document) else None
-            if done is None:
+            if isinstance(document, Rejected):  # its line was none that could be done
                 yield item
-                continue
-            assert isinstance(document, Document)
-            entries.add(document, self.path)
-            if (reason := done.refused.get(document.number)) is not None:
-                rejects.add(Rejected(document.place, reason, document.to_json()))
-        entries.end(self.path)
+            elif unchanged.at(document.number) is None:
+                entry = sent.at(document.number)
+                if entry is None:
+                    yield item
+                    continue
+                check.add(entry, document)
+                if (reason := self.done[entry].refused.get(document.number)) is not None:
+                    rejects.add(Rejected(document.place, reason, document.to_json()))
+        check.end()
 
     def record(self, done: Done) -> None:
         """Returns when it is on the disk. Raises CorpusError."""
@@ -176,32 +171,38 @@ def runs(numbers: Iterable[int]) -> list[list[int]]:
     return found
 
 
-class _Entries:
-    """Compares what is read with what was done, number by number, in memory for the requests that
-    were under way at once. settings: see `Document.content_hash`."""
+def total(runs: Iterable[list[int]]) -> int:
+    """How many numbers there are in runs."""
+    return sum(last - first + 1 for first, last in runs)
 
-    def __init__(self, done: list[Done], settings: str) -> None:
-        self._settings = settings
-        self._runs = sorted(
-            (first, last, entry) for entry, d in enumerate(done) for first, last in d.numbers
-        )
-        self._done = done
+
+class _Runs:
+    """Which of several lists of runs a number is in; to be asked in ascending order."""
+
+    def __init__(self, lists: Iterable[list[list[int]]]) -> None:
+        self._runs = sorted((first, last, n) for n, r in enumerate(lists) for first, last in r)
         self._next = 0
-        self._left = {
-            entry: sum(last - first + 1 for first, last in d.numbers)
-            for entry, d in enumerate(done)
-        }
-        self._known: dict[int, list[tuple[str, str]]] = {}
 
-    def at(self, number: int) -> Done | None:
+    def at(self, number: int) -> int | None:
         while self._next < len(self._runs) and self._runs[self._next][1] < number:
             self._next += 1
         if self._next < len(self._runs) and self._runs[self._next][0] <= number:
-            return self._done[self._runs[self._next][2]]
+            return self._runs[self._next][2]
         return None
 
-    def add(self, document: Document, path: Path) -> None:
-        entry = self._runs[self._next][2]
+
+class _Check:
+    """Compares what is read with what was done, in memory for the requests that were under way at
+    once. settings: see `Document.content_hash`."""
+
+    def __init__(self, done: list[Done], settings: str, path: Path) -> None:
+        self._settings = settings
+        self._path = path
+        self._done = done
+        self._left = {entry: total(d.numbers) for entry, d in enumerate(done)}
+        self._known: dict[int, list[tuple[str, str]]] = {}
+
+    def add(self, entry: int, document: Document) -> None:
         known = self._known.setdefault(entry, [])
         known.append((document.id, document.content_hash(self._settings)))
         self._left[entry] -= 1
@@ -210,14 +211,14 @@ class _Entries:
             if digest(self._known.pop(entry)) != self._done[entry].digest:
                 raise CorpusError(
                     f"{document.place}: this document, or one before it, has changed since "
-                    f"{path} was begun",
+                    f"{self._path} was begun",
                     "Resume with the corpus it was begun with, or delete the journal.",
                 )
 
-    def end(self, path: Path) -> None:
+    def end(self) -> None:
         if self._left:
             raise CorpusError(
-                f"The corpus has fewer documents than {path} says were loaded",
+                f"The corpus has fewer documents than {self._path} says were loaded",
                 "Resume with the corpus it was begun with, or delete the journal.",
             )
 

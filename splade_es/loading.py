@@ -14,11 +14,11 @@ from splade_es.indexing import check_same, open_index
 from splade_es.journal import Journal
 from splade_es.records import IndexMeta, Source
 
-# Where a server has no word on it, null brings back its default.
+# Settings for a load. Where there were none, null brings back the server's default.
 _QUIET: dict[str, Any] = {"refresh_interval": "-1"}
-# What the settings were, while a load has changed them.
-_NOTE = "settings before the load"
 _SINGLE: dict[str, Any] = {"auto_expand_replicas": "false", "number_of_replicas": "0"}
+# What they were, while a load has changed them.
+_NOTE = "settings before the load"
 
 
 def begin(
@@ -60,10 +60,7 @@ def begin(
                 "length": meta.max_length,
                 "setting": quantizer,
             },
-            {
-                "documents": engine.count(index),
-                "new": new,
-            },
+            {"documents": engine.count(index), "new": new},
         )
     return new
 
@@ -91,8 +88,7 @@ def quiet(engine: Engine, index: str, *, replicas: bool = True) -> Iterator[None
         yield
     except BaseException as failure:
         try:
-            engine.apply(index, restored)
-            engine.note(index, {_NOTE: None})
+            _restore(engine, index, restored)
         except EngineError as error:
             raise EngineError(
                 f"{failure or 'Interrupted'}; and the index {index!r} is left with "
@@ -100,5 +96,9 @@ def quiet(engine: Engine, index: str, *, replicas: bool = True) -> Iterator[None
                 "The next load into it restores its settings.",
             ) from failure
         raise
-    engine.apply(index, restored)
+    _restore(engine, index, restored)
+
+
+def _restore(engine: Engine, index: str, settings: dict[str, Any]) -> None:
+    engine.apply(index, settings)
     engine.note(index, {_NOTE: None})

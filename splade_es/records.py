@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import orjson
 
@@ -118,6 +118,20 @@ class Encoded(NamedTuple):
 
     document: Document
     vector: Quantized
+
+
+#: What a corpus is read as: documents and rejects, or documents that have their vectors already.
+Item = TypeVar("Item", Document | Rejected, Encoded)
+
+
+def document_of(item: Document | Rejected | Encoded) -> Document | Rejected:
+    """The document of an item, with or without its vector, or the reject it is."""
+    return item.document if isinstance(item, Encoded) else item
+
+
+def id_hash(id: str) -> int:
+    """64 bits of a document id, evenly spread."""
+    return int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8).digest(), "little")
 
 
 class Clause(NamedTuple):

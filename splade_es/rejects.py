@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from splade_es.errors import CorpusError
-from splade_es.records import Rejected
+from splade_es.records import Document, ItemResult, Rejected
 
 
 class Rejects:
@@ -41,6 +41,12 @@ class Rejects:
                 ) from error
             self.count += 1
             self.first = self.first or item
+
+    def add_refused(self, document: Document, engine: str, result: ItemResult) -> str:
+        """A document that an engine of this name does not take; the reason, as it is kept."""
+        reason = f"{engine} refused it ({result.status}): {result.reason}"
+        self.add(Rejected(document.place, reason, document.to_json()))
+        return reason
 
 
 @contextmanager

@@ -6,7 +6,6 @@ the moment, end with a lost connection, and cannot split what is too large.
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections import deque
@@ -14,14 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from splade_es.engines.base import TRY_LATER, Engine
+from splade_es.engines.retry import ATTEMPTS, pause
 from splade_es.errors import RequestTooLarge, Unavailable
 from splade_es.records import Action, Document, ItemResult
 
-# Attempts at one request or item, waiting 0.5 s, 1 s, 2 s, ... 30 s between them: two minutes.
-_ATTEMPTS = 9
-_LONGEST_WAIT = 30.0
-# Of a Retry-After.
-_LONGEST_ASKED = 600.0
 # A request that a resend can afford; both servers take a few MB best.
 _SMALLEST, _FIRST, _LARGEST = 64_000, 1_000_000, 4_000_000
 _MOST_CONNECTIONS = 8
@@ -197,7 +192,7 @@ class Sender:
         """The result of each action, once none may pass later. Raises Unavailable."""
         results = [ItemResult(0)] * len(actions)
         left = list(range(len(actions)))
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             try:
                 answers = self._engine.bulk(self._index, [actions[i] for i in left])
             except RequestTooLarge as error:
@@ -215,7 +210,7 @@ class Sender:
             except Unavailable as error:
                 # some of it may have been applied, but an id and its content stay the same
                 problem = error
-                if error.status == 429 and len(left) == 1 and attempt + 1 == _ATTEMPTS:
+                if error.status == 429 and len(left) == 1 and attempt + 1 == ATTEMPTS:
                     results[left[0]] = ItemResult(429, error.message)
                     return results
             else:
@@ -225,7 +220,7 @@ class Sender:
                 if not left:
                     return results
                 refusal = results[left[0]]
-                if len(left) == 1 and refusal.status == 429 and attempt + 1 == _ATTEMPTS:
+                if len(left) == 1 and refusal.status == 429 and attempt + 1 == ATTEMPTS:
                     return results  # alone, and still refused: too large for the server's memory
                 problem = Unavailable(
                     f"{self._engine.name} at {self._engine.where} takes no more for now "
@@ -236,9 +231,6 @@ class Sender:
             if problem.status == 429:
                 with self._change:
                     self._pace.overloaded()
-            wait = min(_LONGEST_WAIT, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)
-            if attempt + 1 == _ATTEMPTS or self._stopping.wait(
-                max(wait, min(problem.retry_after, _LONGEST_ASKED))
-            ):
+            if attempt + 1 == ATTEMPTS or self._stopping.wait(pause(attempt, problem)):
                 raise problem
         raise AssertionError("unreachable")

@@ -24,11 +24,12 @@ FAULTS = (
 
 
 class Proxy:
-    """Forwards all to `target`, and hurts a share of the bulk requests.
+    """Forwards all to `target`, and hurts a share of the bulk requests, and with 503 of all others
+    about an index.
 
     A 413 is given for bodies of more than `largest` bytes only, as a server does. sent: takes the
-    method, path, headers and body of each request. counts: how often each fault was done, and ""
-    for a bulk request that was left alone.
+    method, path, headers and body of each request. counts: how often each fault was done, ""
+    for a bulk request that was left alone, and "other" for what was no bulk request.
     """
 
     def __init__(
@@ -94,6 +95,11 @@ class Proxy:
                     if fault == "413" and len(body) < largest:
                         fault = ""
                     proxy.counts[fault] += 1
+                elif "/_" in self.path[1:]:
+                    with lock:
+                        if random_.random() < share:
+                            fault = "503"
+                            proxy.counts["other"] += 1
                 match fault:
                     case "items 429":
                         self.reply(*self.forward_half(body))

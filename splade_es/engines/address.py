@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from splade_es.engines.answers import engine_error, unreachable
+from splade_es.engines.answers import engine_error, reason, unreachable
 from splade_es.engines.credentials import Signer, authorization, signer
 from splade_es.errors import EngineError, Unavailable
 
@@ -181,8 +181,8 @@ def _identify(address: Address, url: str) -> Identity:
                 return identity
     if answer.status == 403 and isinstance(body, dict):
         # It knows this user, and will not say what it is; but each refuses in its own words.
-        elastic = (
-            "x-elastic-product" in answer.headers or "is unauthorized for" in answer.data.decode()
+        elastic = "x-elastic-product" in answer.headers or (
+            "is unauthorized for" in reason(body.get("error"))
         )
         return Identity("elasticsearch" if elastic else "opensearch", "")
     if answer.status >= 400:

@@ -15,7 +15,8 @@ from elastic_transport.client_utils import url_to_node_config
 from splade_es.engines.address import TIMEOUT, Address
 from splade_es.engines.answers import engine_error, unreachable, unreadable
 from splade_es.engines.base import FieldType, check_field_type
-from splade_es.engines.server import NO_RANK_FEATURES, ServerEngine
+from splade_es.engines.indices import NO_RANK_FEATURES
+from splade_es.engines.server import ServerEngine
 from splade_es.errors import EngineError
 from splade_es.mappings import index_body
 from splade_es.records import IndexMeta, Source
@@ -27,8 +28,8 @@ class ElasticsearchEngine(ServerEngine):
     name = "elasticsearch"
     field_types: tuple[FieldType, ...] = ("rank_features", "sparse_vector")
 
-    def __init__(self, address: Address, version: str) -> None:
-        super().__init__(address, version)
+    def __init__(self, address: Address, version: str, patient: bool = False) -> None:
+        super().__init__(address, version, patient)
         self._numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
         if version and self._numbers < (8,):
             raise EngineError(

@@ -42,8 +42,8 @@ class OpenSearchEngine(ServerEngine):
     field_types: tuple[FieldType, ...] = ("rank_features",)
     _feature_types: Sequence[dict[str, Any]] = ({"type": "rank_features"},)
 
-    def __init__(self, address: Address, version: str) -> None:
-        super().__init__(address, version)
+    def __init__(self, address: Address, version: str, patient: bool = False) -> None:
+        super().__init__(address, version, patient)
         options: dict[str, Any] = {}
         if address.ssl_context:
             options = {"ssl_context": address.ssl_context}

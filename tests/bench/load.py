@@ -30,7 +30,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from proxy import Proxy
 from splade_es.actions import ToAction
 from splade_es.engines import connect
-from splade_es.engines.server import ServerEngine, _json_line
+from splade_es.engines.indices import _json_line
+from splade_es.engines.server import ServerEngine
 from splade_es.indexing import index_corpus
 from splade_es.loading import quiet
 from splade_es.records import Encoded

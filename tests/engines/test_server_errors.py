@@ -185,6 +185,31 @@ def test_a_server_that_never_answers_times_out(
         engine.close()
 
 
+def test_a_patient_engine_asks_again(
+    stub: Stub, stubbed: ServerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            stub.says(200, {"count": 5, "_shards": {"failed": 0}})
+
+    monkeypatch.setattr("splade_es.engines.indices.time.sleep", sleep)
+    stub.says(503, error("unavailable", "no master"))
+    with pytest.raises(Unavailable):
+        stubbed.count("docs")
+    assert not waits
+    patient = type(stubbed)(Address.parse(stub.url), "9.0.0", patient=True)
+    assert patient.count("docs") == 5
+    assert len(waits) == 3 and 0.25 <= waits[0] <= 0.5 and 1 <= waits[2] <= 2
+    stub.says(503, error("unavailable", "no master"))
+    with pytest.raises(Unavailable):
+        patient.bulk("docs", [ACTION])  # for its caller to send again
+    assert len(waits) == 3
+    patient.close()
+
+
 @pytest.mark.parametrize("kind", ENGINES)
 def test_a_server_that_is_down(kind: type[ServerEngine]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
