@@ -111,6 +111,8 @@ def index(
         raise click.UsageError("Give --index, or --alias to build a new index behind it.")
     if recreate and (resume or alias):
         raise click.UsageError("--recreate begins anew: leave out --resume and --alias.")
+    if resume and corpus == "-" and not journal:
+        raise click.UsageError("Standard input is resumed with the --journal it was given.")
     how = Encoding(**encoding)
     with ExitStack() as stack:
         if is_vector_folder(corpus):

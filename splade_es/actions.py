@@ -1,54 +1,27 @@
 """A document with its vector as an item of a bulk request.
 
-A document has some hundred terms, so each of them is handled by arrays, not one by one in Python: a
+A document has some hundred terms, so they are handled all at once, not one by one in Python: a
 loader on the server's machine takes the processor from it.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
-from splade_es.engines.base import FIELD, MAX_WEIGHT
+from splade_es.engines.base import FIELD
 from splade_es.features import feature_names
 from splade_es.records import Action, Document, Quantized
 
 # Tokens of a document that can be aggregated.
 _TOP = 20
+# From {"heart":12,"valve":9} to heart:12 valve:9, with the quotes and braces left out.
+_SPACES = bytes.maketrans(b",", b" ")
 
 _Strings: TypeAlias = NDArray[np.object_]
-
-
-# Between the terms of a document, and between a name and its weight, until it is known what for.
-_TERM, _WEIGHT = "\x00", "\x01"
-
-
-class Features(Mapping[str, int]):
-    """Feature name -> integer weight, which is written as JSON without ever being a dictionary."""
-
-    def __init__(self, names: list[str], row: Quantized, json: bytes) -> None:
-        self.json = json
-        self._names = names  # of all ids
-        self._row = row
-
-    def __len__(self) -> int:
-        return len(self._row.ids)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._dict)
-
-    def __getitem__(self, name: str) -> int:
-        return self._dict[name]
-
-    @cached_property
-    def _dict(self) -> dict[str, int]:
-        pairs = zip(self._row.ids.tolist(), self._row.values.tolist(), strict=True)
-        return {self._names[id]: value for id, value in pairs}
 
 
 class ToAction:
@@ -61,51 +34,53 @@ class ToAction:
 
     def __init__(self, vocabulary: list[str], settings: str = "") -> None:
         self._settings = settings
-        self._names = feature_names(vocabulary)
-        self._tokens = vocabulary
+        names = feature_names(vocabulary)
+        self._names = _strings(names)
+        self._tokens = _strings(vocabulary)
         self._surfaces = [_surface(token) for token in vocabulary]
-        written = [json.dumps(name, ensure_ascii=False)[1:-1] for name in self._names]
-        self._written = _strings([f"{_TERM}{name}{_WEIGHT}" for name in written])
-        self._labels = _strings([f"{_TERM}{token}{_WEIGHT}" for token in vocabulary])
-        # those that are written alike as a feature and as a label
-        self._plain = self._written == self._labels
-        self._digits = _strings([str(value) for value in range(MAX_WEIGHT + 1)])
+        # those that do not stand in JSON as they should be shown
+        self._odd = np.array(
+            [
+                "," in token or orjson.dumps(name) != f'"{token}"'.encode()
+                for name, token in zip(names, vocabulary, strict=True)
+            ]
+        )
 
     def __call__(self, document: Document, row: Quantized) -> Action:
         order = np.argsort(-row.values, kind="stable")  # the strongest first, then by id
-        ids, digits = row.ids[order], self._digits[row.values[order]].tolist()
-        body = document.body.lower()
-        strongest = ids.tolist()
-        new: list[str] = []
-        for id in strongest:
-            if self._surfaces[id] not in body:
-                new.append(self._tokens[id])
-                if len(new) == _TOP:
-                    break
-        features = labels = _interleaved(self._written[ids], digits)
-        if not self._plain[ids].all():
-            labels = _interleaved(self._labels[ids], digits)
-        features = features.replace(_TERM, ',"').replace(_WEIGHT, '":')
+        ids, values = row.ids[order], row.values[order].tolist()
+        features = dict(zip(self._names[ids].tolist(), values, strict=True))
         source: dict[str, Any] = {
             **document.fields,
             "title": document.title,
             "text": document.text,
-            FIELD: Features(self._names, row, f"{{{features[1:]}}}".encode()),
-            "splade_top": [self._tokens[id] for id in strongest[:_TOP]],
-            "splade_new": new,
-            "splade_view": labels.replace(_TERM, " ").replace(_WEIGHT, ":")[1:],
-            "splade_n": len(strongest),
-            "splade_max": int(digits[0]) if digits else 0,
+            FIELD: features,
+            "splade_top": self._tokens[ids[:_TOP]].tolist(),
+            "splade_new": self._new(document, ids),
+            "splade_view": self._view(features, ids),
+            "splade_n": len(values),
+            "splade_max": values[0] if values else 0,
             "splade_hash": document.content_hash(self._settings),
         }
         return Action(document.id, source)
 
+    def _new(self, document: Document, ids: NDArray[np.int32]) -> list[str]:
+        """The first tokens that are not in the text."""
+        body = document.body.lower()
+        new: list[str] = []
+        for id in ids.tolist():
+            if self._surfaces[id] not in body:
+                new.append(self._tokens[id])
+                if len(new) == _TOP:
+                    break
+        return new
 
-def _interleaved(names: _Strings, digits: list[str]) -> str:
-    parts = [""] * (2 * len(digits))
-    parts[::2] = names.tolist()
-    parts[1::2] = digits
-    return "".join(parts)
+    def _view(self, features: dict[str, int], ids: NDArray[np.int32]) -> str:
+        """Tokens with their weights, to be read."""
+        if self._odd[ids].any():
+            pairs = zip(self._tokens[ids].tolist(), features.values(), strict=True)
+            return " ".join([f"{token}:{value}" for token, value in pairs])
+        return orjson.dumps(features).translate(_SPACES, b'{"}').decode()
 
 
 def _strings(texts: list[str]) -> _Strings:

@@ -17,6 +17,7 @@ from typing import Any
 from splade_es.actions import ToAction
 from splade_es.engines.base import FIELD
 from splade_es.engines.server import ServerEngine
+from splade_es.errors import EngineError
 from splade_es.indexing import check_same
 from splade_es.quantize import Quantizer
 from splade_es.queries import TextEncoder
@@ -40,8 +41,9 @@ _REQUEST_DOCUMENTS = 256
 @dataclass(slots=True)
 class Filled:
     """Counts of a backfill. updated: documents that got features; unchanged: those that had them;
-    without: those with no text in the fields; conflicts: updates that were not made because
-    somebody had changed the document meanwhile, which was done again; seconds: of this run."""
+    without: those with no text in the fields, nor features of an earlier one; conflicts: updates
+    that were not made because somebody had changed the document meanwhile, which was done again;
+    seconds: of this run."""
 
     updated: int = 0
     unchanged: int = 0
@@ -64,14 +66,20 @@ def backfill(
     """Give each document features of the text in `fields`; yields the counts after each request.
 
     An index that has features must have been made with the same model: raises IndexMismatch.
+    Raises EngineError, before anything is changed, if no document has text in these fields.
     A document that another writer changes is never overwritten.
     """
     started = time.perf_counter()
+    run = _Run(engine, index, fields, quantizer.settings, rejects)
     if engine.has_features(index):
         check_same(engine.meta(index), meta, index)
+    elif next(run.stale(), None) is None:
+        raise EngineError(
+            f"No document of {index!r} has text in {' or '.join(fields)}",
+            "Name a field of its documents with --field; outer.inner is one in an object.",
+        )
     else:
         engine.add_features(index, meta)
-    run = _Run(engine, index, fields, quantizer.settings, rejects)
     to_action = ToAction(encoder.vocabulary, quantizer.settings)
     while True:
         engine.refresh(index)
@@ -113,11 +121,12 @@ class _Run:
     def stale(self) -> Iterator[Document]:
         """Documents whose features are not those of their text, as far as the index goes now."""
         self._same = self.filled.without = 0
+        self.stored.clear()
         for shard in range(self._shards):
             for stored in self._engine.changes(self._index, shard):
                 place, number = f"{self._index}/{stored.id}", next(self._numbers)
                 document = Document(stored.id, self._text(stored), place=place, number=number)
-                if not document.text:
+                if not document.text and FIELD not in stored.source:
                     self.filled.without += 1
                 elif stored.source.get("splade_hash") == document.content_hash(self._settings):
                     self._same += 1

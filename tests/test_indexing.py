@@ -146,7 +146,7 @@ def too_large(engine: LocalEngine, index: str, actions: Sequence[Action]) -> lis
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting between attempts."""
-    monkeypatch.setattr("splade_es.sending.random.uniform", lambda a, b: 0.001)
+    monkeypatch.setattr("splade_es.engines.retry.random.uniform", lambda a, b: 0.001)
 
 
 @pytest.mark.usefixtures("quick")

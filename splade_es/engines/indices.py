@@ -16,7 +16,6 @@ from urllib.parse import quote
 
 import orjson
 
-from splade_es.actions import Features
 from splade_es.engines.address import Address
 from splade_es.engines.answers import parts, unreadable
 from splade_es.engines.base import FIELD, FieldType, check_index_name
@@ -248,17 +247,11 @@ class ServerIndices(ABC):
 
 def _json_line(record: Any) -> bytes:
     try:
-        line = orjson.dumps(record, default=_raw, option=orjson.OPT_APPEND_NEWLINE)
+        line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
         if b"null" not in line:  # which may be a number that is none, and must not pass for null
             return line
     except TypeError:  # integers of more than 64 bits, deep objects, lone surrogates
         pass
-    text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=dict)
+    text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
     # A query typed in another encoding may hold lone surrogates, which no server minds.
     return text.encode("utf-8", "surrogatepass") + b"\n"
-
-
-def _raw(features: Any) -> orjson.Fragment:
-    if isinstance(features, Features):
-        return orjson.Fragment(features.json)
-    raise TypeError

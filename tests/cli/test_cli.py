@@ -223,7 +223,9 @@ def test_rejects_do_not_overwrite_the_corpus(corpus_file: Path, tiny_model: str)
 
 def test_standard_input(tiny_model: str) -> None:
     line = '{"_id": "1", "text": "heart"}\n'
-    result = run("index", "-", "--model", tiny_model, "--index", "piped", stdin=line)
+    args = ("index", "-", "--model", tiny_model, "--index", "piped")
+    assert "resumed with the --journal" in run(*args, "--resume", stdin=line).stderr
+    result = run(*args, stdin=line)
     assert result.exit_code == 0 and "1 indexed" in result.stdout
 
 

@@ -132,6 +132,11 @@ def test_no_edit_of_another_writer_is_lost(
     expected = float(Quantizer().quantize(row).values.sum())
     assert sum(engine.explain(index, clauses, "d7").values()) == expected
 
+    engine._request("POST", index, "/_update/d7", {"doc": {"body": ""}})
+    emptied = json.loads(run(*args).stdout)
+    assert (emptied["updated"], emptied["without"]) == (1, 1)
+    assert engine.explain(index, clauses, "d7") == {}
+
 
 @pytest.mark.usefixtures("home")
 def test_what_cannot_be_filled_is_refused(
@@ -140,6 +145,10 @@ def test_what_cannot_be_filled_is_refused(
     engine, index = products
     args = ("backfill", index, "--field", "body", "--model", tiny_model)
     assert "The local engine holds no index but ours" in run(*args).stderr
+    nothing = run(*args[:2], "--field", "tags", "--field", "x.y", *args[4:], "--url", url)
+    assert nothing.exit_code == 1
+    assert f"No document of {index!r} has text in tags or x.y" in nothing.stderr
+    assert not engine.has_features(index)
     engine._request("PUT", index, "/_mapping", {"properties": {"splade": {"type": "keyword"}}})
     refused = run(*args, "--url", url)
     assert refused.exit_code == 1 and "has a field 'splade' already" in refused.stderr

@@ -23,7 +23,8 @@ def test_nothing_is_lost_or_doubled_when_a_third_of_the_requests_fail(
     home: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("splade_es.engines.retry.random.uniform", lambda a, b: 0.05)  # shorter waits
+    # shorter waits
+    monkeypatch.setattr("splade_es.engines.retry.random.uniform", lambda a, b: 0.05)
     monkeypatch.setattr("splade_es.sending._FIRST", 64_000)  # more requests
     monkeypatch.setattr("splade_es.sending._LARGEST", 128_000)
     draw = random.Random(0)
