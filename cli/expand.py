@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from splade_es.cli.options import json_option
-from splade_es.cli.output import print_json, print_table
+from splade_es.cli.output import bar, print_json, print_table
 
 
 @click.command()
@@ -29,10 +29,10 @@ def expand(text: str, model: str, query: bool, k: int, as_json: bool) -> None:
     """
     from splade_es.expand import expand as tokens_of
     from splade_es.quantize import Quantizer
-    from splade_es.queries import load_query_encoder
+    from splade_es.queries import load_text_encoder
 
     if query:
-        tokens = tokens_of(load_query_encoder(model), text, None)[:k]
+        tokens = tokens_of(load_text_encoder(model), text, None)[:k]
     else:
         from splade_es.encoder import Encoder
 
@@ -50,9 +50,10 @@ def expand(text: str, model: str, query: bool, k: int, as_json: bool) -> None:
                 token.token,
                 f"{token.weight:.3f}",
                 *([] if query else [str(token.stored)]),
-                "█" * max(1, round(20 * token.weight / strongest)),
+                bar(token.weight / strongest),
                 token.word,
             ]
             for token in tokens
         ],
+        text=["", "from"],
     )

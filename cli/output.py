@@ -14,8 +14,15 @@ def print_json(record: Any) -> None:
     click.echo(json.dumps(record, ensure_ascii=False))
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table; the first column is text, numbers in the others are aligned right."""
+def bar(share: float) -> str:
+    """A bar of a table. share: of the longest."""
+    return "█" * max(1, round(20 * share))
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], text: Sequence[str] = ()
+) -> None:
+    """A table; the first column and those named in `text` are text, the others are numbers."""
     from rich import box
     from rich.console import Console
     from rich.markup import escape
@@ -28,7 +35,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         show_header=any(columns),
     )
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
+        left = not number or column in text
+        table.add_column(column, justify="left" if left else "right", overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     # a pipe has no width: do not fold lines there

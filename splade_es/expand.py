@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from splade_es.errors import ModelError, QueryError
+from splade_es.errors import QueryError
 from splade_es.quantize import Quantizer
 from splade_es.queries import TextEncoder, check_text
 
 
 class Expansion(NamedTuple):
-    """One token of a sparse vector. word: the part of the text that caused it; stored: the integer
-    in an index, None for a query."""
+    """One token of a sparse vector. word: the part of the text that caused it, or that added most
+    to it where the model sums over the text; stored: the integer in an index, None for a query."""
 
     token: str
     weight: float
@@ -23,14 +23,8 @@ def expand(encoder: TextEncoder, text: str, quantizer: Quantizer | None) -> list
     """The tokens of a text, the strongest first; of a query if there is no quantizer.
 
     word is "" where a special token caused it.
-    Raises QueryError for a text without tokens or not UTF-8, ModelError for a model that sums over
-    its tokens.
+    Raises QueryError for a text without tokens or not UTF-8.
     """
-    if encoder.pooling != "max":
-        raise ModelError(
-            f"{encoder.name} sums over the words of a text, so no single word causes a token",
-            "Use a model with max pooling.",
-        )
     check_text(text)
     (row,) = encoder.encode([text], with_sources=True)
     if not len(row.ids) or row.sources is None:

@@ -1,4 +1,4 @@
-"""Encoding a query in numpy, for a search that is over before torch and transformers are imported.
+"""Encoding a text in numpy, for a search that is over before torch and transformers are imported.
 
 BERT (1810.04805), RoBERTa (1907.11692) and DistilBERT (1910.01108) under the SPLADE head, in
 float32, one text at a time: most public SPLADE models, and what is trained from such a backbone.
@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,9 +148,12 @@ class LightEncoder:
         self._bias[size:] = _SILENT
 
     @classmethod
-    def load(cls, name: str, max_length: int) -> LightEncoder | None:
-        """The query encoder of a model, or None where torch is needed for it."""
-        side = read_layout(name).query
+    def load(
+        cls, name: str, max_length: int, of: Literal["query", "document"] = "query"
+    ) -> LightEncoder | None:
+        """The encoder of one side of a model, or None where torch is needed for it."""
+        layout = read_layout(name)
+        side = layout.query if of == "query" else layout.document
         folder = Path(side.path)
         try:
             if not folder.is_dir():

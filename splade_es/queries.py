@@ -1,4 +1,4 @@
-"""Encoding queries with whatever a model has for them, and no more than that needs.
+"""Encoding some texts with whatever a model has for them, and no more than that needs.
 
 A query side that is a table of weights needs a tokenizer and numpy, and torch is never imported.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,23 +42,27 @@ class TextEncoder(Protocol):
     def token_spans(self, text: str) -> list[tuple[int, int]]: ...
 
 
-def load_query_encoder(
-    name: str, max_length: int | None = None, *, few: bool = False
+def load_text_encoder(
+    name: str,
+    max_length: int | None = None,
+    *,
+    side: Literal["query", "document"] = "query",
+    few: bool = False,
 ) -> TextEncoder:
-    """The query side of a model. Raises ModelError.
+    """One side of a model. Raises ModelError.
 
-    few: only some queries will come, so one that starts in an instant is better than a fast one.
+    few: only some texts will come, so one that starts in an instant is better than a fast one.
     """
-    if read_layout(name).query.table:
+    if side == "query" and read_layout(name).query.table:
         return TableEncoder(name, max_length)
     if few and max_length is not None:
         from splade_es.light import LightEncoder
 
-        if light := LightEncoder.load(name, max_length):
+        if light := LightEncoder.load(name, max_length, side):
             return light
     from splade_es.encoder import Encoder
 
-    return Encoder.load(name, max_length, side="query")
+    return Encoder.load(name, max_length, side=side)
 
 
 class TableEncoder:

@@ -142,11 +142,13 @@ class Clause(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """One search result. `source` holds the stored fields, without the vector."""
+    """One search result. `source` holds the stored fields, without the vector; `contributions`,
+    where they were asked for, what each feature of the query adds to the score."""
 
     id: str
     score: float
     source: Mapping[str, Any]
+    contributions: Mapping[str, float] = {}
 
 
 class ScoredId(NamedTuple):

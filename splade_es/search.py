@@ -9,7 +9,7 @@ from splade_es.errors import IndexMismatch, ModelError, QueryError
 from splade_es.features import feature_names
 from splade_es.indexing import check_same, index_meta
 from splade_es.quantize import Quantizer
-from splade_es.queries import check_text, load_query_encoder
+from splade_es.queries import check_text, load_text_encoder
 from splade_es.records import Clause, Hit, Query, Run, SparseRow
 from splade_es.rewrite import rewrite
 
@@ -18,7 +18,7 @@ class Searcher:
     """Searches one index with the model that made it.
 
     model: a directory or hub name; None for the one the index remembers. top_k and threshold prune
-    the query's terms; few: see `load_query_encoder`. Raises IndexMissing, IndexMismatch and
+    the query's terms; few: see `load_text_encoder`. Raises IndexMissing, IndexMismatch and
     ModelError.
     """
 
@@ -38,7 +38,7 @@ class Searcher:
         self.top_k = top_k
         self.threshold = threshold
         try:
-            self.encoder = load_query_encoder(
+            self.encoder = load_text_encoder(
                 model or self.meta.model, self.meta.max_length, few=few
             )
         except ModelError as error:
@@ -52,8 +52,13 @@ class Searcher:
         check_same(self.meta, ours, index)
         self._names = feature_names(self.encoder.vocabulary)
 
-    def search(self, text: str, k: int = 10) -> list[Hit]:
-        """The k best documents. Raises QueryError for a text without any term or not UTF-8."""
+    def search(self, text: str, k: int = 10, contributions: bool = False) -> list[Hit]:
+        """The k best documents; with what each feature adds, if `contributions`. Raises QueryError
+        for a text without any term or not UTF-8."""
+        return self.engine.search(self.index, self.query(text), k, contributions)
+
+    def query(self, text: str) -> list[Clause]:
+        """The weighted terms of a text. Raises QueryError if it has none or is not UTF-8."""
         if not text.strip():
             raise QueryError("The query is empty", "Type some words.")
         check_text(text)
@@ -63,7 +68,7 @@ class Searcher:
             raise QueryError(
                 f"The model finds no term in the query {text[:60]!r}", "Use other words."
             )
-        return self.engine.search(self.index, clauses, k)
+        return clauses
 
     def run(self, queries: Sequence[Query], k: int = 1000) -> Run:
         """The k best documents of each query, as a run. A query without terms finds nothing."""

@@ -92,13 +92,6 @@ def test_expansion_of_nothing(encoder: Encoder) -> None:
     assert str(caught.value) == "The model finds no term in '☃'. Use other words."
 
 
-def test_expansion_needs_max_pooling(tiny_model: str) -> None:
-    encoder = Encoder.load(tiny_model)
-    encoder.pooling = "sum"
-    with pytest.raises(ModelError, match="sums over the words"):
-        expand(encoder, "heart", None)
-
-
 def test_a_batch_is_halved_until_the_memory_suffices(
     tiny_model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

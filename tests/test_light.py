@@ -22,7 +22,7 @@ from splade_es.encoder import Encoder
 from splade_es.layout import Activation, Pooling
 from splade_es.light import LightEncoder, _gelu
 from splade_es.model import SpladeModel
-from splade_es.queries import load_query_encoder
+from splade_es.queries import load_text_encoder
 from splade_es.retriever import Retriever
 
 QUERIES = [
@@ -130,7 +130,7 @@ def test_sources_are_the_winning_tokens(tiny_model: str) -> None:
 def test_another_architecture_is_left_to_torch(kind: str, tmp_path: Path) -> None:
     name = make(kind, tmp_path)
     assert LightEncoder.load(name, 20) is None
-    assert isinstance(load_query_encoder(name, 20, few=True), Encoder)
+    assert isinstance(load_text_encoder(name, 20, few=True), Encoder)
 
 
 def test_whatever_is_wrong_is_left_to_torch(tiny_model: str, tmp_path: Path) -> None:

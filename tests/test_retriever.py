@@ -18,7 +18,7 @@ from splade_es.expand import expand
 from splade_es.indexing import index_meta
 from splade_es.model import SpladeModel
 from splade_es.quantize import Quantizer
-from splade_es.queries import TableEncoder, TextEncoder, load_query_encoder
+from splade_es.queries import TableEncoder, TextEncoder, load_text_encoder
 from splade_es.retriever import QueryTable, Retriever
 
 QUERIES = ["heart attack", "Is vitamin milk for the bone?", "the the heart"]
@@ -56,7 +56,7 @@ def test_both_sides_are_those_of_sentence_transformers(
     saved = str(tmp_path / "saved")
     theirs = sparse_encoder(saved, device="cpu")
     torch.testing.assert_close(
-        dense(load_query_encoder(saved), QUERIES),
+        dense(load_text_encoder(saved), QUERIES),
         theirs.encode_query(QUERIES, convert_to_sparse_tensor=False).cpu().float(),
         atol=1e-4, rtol=1e-4,
     )  # fmt: skip
@@ -70,7 +70,7 @@ def test_both_sides_are_those_of_sentence_transformers(
     again = str(tmp_path / "theirs")
     assert torch.equal(dense(Encoder.load(again), DOCUMENTS), dense(Encoder.load(saved), DOCUMENTS))
     assert torch.equal(
-        dense(load_query_encoder(again), QUERIES), dense(load_query_encoder(saved), QUERIES)
+        dense(load_text_encoder(again), QUERIES), dense(load_text_encoder(saved), QUERIES)
     )
 
 
@@ -87,7 +87,7 @@ def test_rows_in_training_are_rows_of_the_saved_model(
             QUERIES, truncation=True, max_length=length, padding=True, return_tensors="pt"
         )
         rows = retriever.queries(**inputs)
-    saved = dense(load_query_encoder(str(tmp_path)), QUERIES)
+    saved = dense(load_text_encoder(str(tmp_path)), QUERIES)
     torch.testing.assert_close(rows[:, : saved.shape[1]], saved, atol=1e-4, rtol=1e-4)
 
 
@@ -95,7 +95,7 @@ def test_a_document_query_is_its_own_tokens_once_each(
     make_masked_lm: Callable[..., str], tmp_path: Path
 ) -> None:
     make("doc", make_masked_lm).save(tmp_path)
-    encoder = load_query_encoder(str(tmp_path))
+    encoder = load_text_encoder(str(tmp_path))
     assert isinstance(encoder, TableEncoder)
     (row,) = encoder.encode(["the the heart [CLS]"])
     assert [encoder.vocabulary[id] for id in row.ids] == ["heart", "the"]
@@ -139,7 +139,7 @@ def test_a_new_query_side_searches_the_old_index(
         retriever.queries.weight.mul_(2.0)
     retriever.save(tmp_path / "b")
     metas = [
-        index_meta(load_query_encoder(str(tmp_path / name)), Quantizer()) for name in ("a", "b")
+        index_meta(load_text_encoder(str(tmp_path / name)), Quantizer()) for name in ("a", "b")
     ]
     assert metas[0].fingerprint == metas[1].fingerprint
     assert (
@@ -175,7 +175,7 @@ def test_a_search_with_a_table_imports_no_torch(
 
 def message(path: Path) -> str:
     with pytest.raises(ModelError) as caught:
-        load_query_encoder(str(path))
+        load_text_encoder(str(path))
     return str(caught.value)
 
 
@@ -202,5 +202,5 @@ def test_an_empty_query_has_an_empty_row(
     make_masked_lm: Callable[..., str], tmp_path: Path
 ) -> None:
     make("idf", make_masked_lm).save(tmp_path)
-    (row,) = load_query_encoder(str(tmp_path)).encode([""])
+    (row,) = load_text_encoder(str(tmp_path)).encode([""])
     assert row.ids.dtype == np.int32 and len(row.ids) == len(row.weights) == 0

@@ -143,8 +143,11 @@ class Engine(Protocol):
     def move_alias(self, name: str, before: Sequence[str], index: str) -> None:
         """Let an alias stand for one index and no longer for those before, at once."""
 
-    def search(self, index: str, clauses: Sequence[Clause], k: int) -> list[Hit]:
-        """The k best documents by the sum of boost x stored integer, with their source fields."""
+    def search(
+        self, index: str, clauses: Sequence[Clause], k: int, contributions: bool = False
+    ) -> list[Hit]:
+        """The k best documents by the sum of boost x stored integer, with their source fields, and
+        with the parts of that sum if `contributions`."""
 
     def search_many(
         self, index: str, queries: Sequence[Sequence[Clause]], k: int

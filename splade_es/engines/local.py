@@ -181,10 +181,18 @@ class LocalEngine:
     def move_alias(self, name: str, before: Sequence[str], index: str) -> None:
         self.alias(name)
 
-    def search(self, index: str, clauses: Sequence[Clause], k: int) -> list[Hit]:
+    def search(
+        self, index: str, clauses: Sequence[Clause], k: int, contributions: bool = False
+    ) -> list[Hit]:
         check_search([clauses], k)
         with self._index(index) as opened:
-            return opened.search(clauses, k)
+            hits = opened.search(clauses, k)
+            if contributions:
+                hits = [
+                    hit._replace(contributions=opened.explain(clauses, hit.id) or {})
+                    for hit in hits
+                ]
+            return hits
 
     def search_many(
         self, index: str, queries: Sequence[Sequence[Clause]], k: int

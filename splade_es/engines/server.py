@@ -99,21 +99,39 @@ class ServerEngine(ServerIndices):
             return sparse_vector_query(clauses, FIELD)
         return rank_feature_query(clauses, FIELD)
 
-    def search(self, index: str, clauses: Sequence[Clause], k: int) -> list[Hit]:
+    def _named_query(self, index: str, clauses: Sequence[Clause]) -> dict[str, Any]:
+        """The same, where each clause has its own score in the answer."""
+        named = [
+            {"bool": {"must": [self._query(index, [clause])], "_name": clause.feature}}
+            for clause in clauses
+        ]
+        return {"bool": {"should": named}}
+
+    def search(
+        self, index: str, clauses: Sequence[Clause], k: int, contributions: bool = False
+    ) -> list[Hit]:
         check_search([clauses], k)
         self._field_type(index)  # an index of someone else is an error, whatever the clauses
         if not clauses:  # an empty `bool` matches everything
             return []
         body = {
             "size": k,
-            "query": self._query(index, clauses),
+            "query": (self._named_query if contributions else self._query)(index, clauses),
             "track_total_hits": False,
             "_source": {"excludes": [FIELD, "splade_id"]},
         }
-        answer = self._request("POST", index, "/_search?allow_partial_search_results=false", body)
+        action = "/_search?allow_partial_search_results=false"
+        if contributions:
+            action += "&include_named_queries_score=true"
+        hits = self._request("POST", index, action, body)["hits"]["hits"]
         return [
-            Hit(hit["_id"], float(hit["_score"]), hit.get("_source", {}))
-            for hit in answer["hits"]["hits"]
+            Hit(
+                hit["_id"],
+                float(hit["_score"]),
+                hit.get("_source", {}),
+                hit.get("matched_queries") or {},
+            )
+            for hit in hits
         ]
 
     def search_many(
@@ -175,13 +193,10 @@ class ServerEngine(ServerIndices):
 
     def explain(self, index: str, clauses: Sequence[Clause], id: str) -> dict[str, float]:
         check_search([clauses], 1)
-        named = [
-            {"bool": {"must": [self._query(index, [clause])], "_name": clause.feature}}
-            for clause in clauses
-        ]
-        body = {"query": {"bool": {"filter": [{"ids": {"values": [id]}}], "should": named}}}
+        query = self._named_query(index, clauses)
+        query["bool"]["filter"] = [{"ids": {"values": [id]}}]
         action = "/_search?include_named_queries_score=true&_source=false"
-        hits = self._request("POST", index, action, body)["hits"]["hits"]
+        hits = self._request("POST", index, action, {"query": query})["hits"]["hits"]
         if not hits:
             raise QueryError(
                 f"There is no document {id!r} in the index {index!r}", "Ask for the id of a hit."

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from splade_es.engines.dimensions import Dimensions
 from splade_es.engines.local import LocalEngine
 from splade_es.errors import EngineError, IndexMismatch, IndexMissing, QueryError
-from splade_es.records import Action, Clause, Features, IndexMeta, ItemResult
+from splade_es.records import Action, Clause, Features, Hit, IndexMeta, ItemResult
 
 META = IndexMeta("0.1.0", "models/tiny", "f" * 64, "v" * 64, 1, 100.0, 256, "max")
 HEART = [Clause("heart", 1.0)]
@@ -247,7 +247,7 @@ def test_everything_is_there_when_opened_again(engine: LocalEngine) -> None:
     assert again.meta("x") == META
     assert again.count("x") == 49
     assert again.search_many("x", [HEART], 2) == [[("49", 50.0), ("48", 49.0)]]
-    assert again.search("x", [Clause("lung", 1.0)], 2) == [("8", 3.0, {"text": "new"})]
+    assert again.search("x", [Clause("lung", 1.0)], 2) == [Hit("8", 3.0, {"text": "new"})]
     assert again.search("x", [Clause("t7", 1.0)], 2) == []
     again.close()
     again.close()

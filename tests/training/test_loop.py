@@ -27,7 +27,7 @@ from splade_es.engines import connect
 from splade_es.errors import IndexMissing, Interrupted, TrainingError
 from splade_es.layout import fingerprint
 from splade_es.model import SpladeModel
-from splade_es.queries import load_query_encoder
+from splade_es.queries import load_text_encoder
 from splade_es.records import Action
 from splade_es.retriever import Retriever
 from splade_es.training.alarms import alarms
@@ -141,7 +141,7 @@ def test_every_kind_trains_resumes_and_is_found_again(
     for path in paths:
         whole, resumed = load_file(config.output / path), load_file(stopped.output / path)
         assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    for encoder in (Encoder.load(config.output), load_query_encoder(config.output)):
+    for encoder in (Encoder.load(config.output), load_text_encoder(config.output)):
         (row,) = encoder.encode([" ".join(CONTENT[:14])])
         assert len(row.ids)
 
@@ -196,7 +196,7 @@ def test_an_idf_of_ones_own(config: TrainConfig, tmp_path: Path) -> None:
     table.write_text(json.dumps({CONTENT[0]: 2.5, "unheard-of": 1.0}))
     config = replace(config, kind="idf", idf=str(table))
     list(train(config))
-    (row,) = load_query_encoder(config.output).encode([f"{CONTENT[0]} {CONTENT[1]}"])
+    (row,) = load_text_encoder(config.output).encode([f"{CONTENT[0]} {CONTENT[1]}"])
     assert row.weights.tolist() == [2.5]
     for text, said in (
         ("[]", "no weights of tokens in it"),

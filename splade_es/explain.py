@@ -1,0 +1,79 @@
+"""Why a document matches a query: what each token adds to the score, and which words caused it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from splade_es.errors import QueryError
+from splade_es.expand import Expansion, expand
+from splade_es.features import token_of
+from splade_es.quantize import Quantizer
+from splade_es.queries import TextEncoder
+from splade_es.search import Searcher
+
+#: Results in which a document's place by BM25 is looked for.
+BM25_DEPTH = 1000
+
+
+class Contribution(NamedTuple):
+    """One token that query and document share.
+
+    score: what it adds, query_weight x stored / scale; query_weight: as the model gives it; stored:
+    the integer in the index; query_word and document_word: what caused it on either side, "" where
+    that cannot be said.
+    """
+
+    token: str
+    score: float
+    query_weight: float
+    stored: int
+    query_word: str
+    document_word: str
+
+
+class Explanation(NamedTuple):
+    """score: the document's, the sum of the contributions, of which the strongest comes first.
+
+    unmatched: tokens of the query that the document has not; bm25 and bm25_rank: its score and
+    place (from 1) if BM25 alone were asked for the words of the query, None if it is not among the
+    first BM25_DEPTH.
+    """
+
+    id: str
+    score: float
+    contributions: list[Contribution]
+    unmatched: list[Expansion]
+    bm25: float | None
+    bm25_rank: int | None
+
+
+def explain(searcher: Searcher, documents: TextEncoder, text: str, id: str) -> Explanation:
+    """What makes up the score of one document for a query, whether or not it would be found.
+
+    documents: the document side of the searcher's model. Raises QueryError if there is no such
+    document, or the query has no term.
+    """
+    clauses = searcher.query(text)
+    scores = searcher.engine.explain(searcher.index, clauses, id)
+    asked = {token.token: token for token in expand(searcher.encoder, text, None)}
+    caused: dict[str, str] = {}
+    for document in searcher.engine.documents(searcher.index, [id]):
+        try:
+            tokens = expand(documents, document.body, Quantizer(searcher.meta.scale))
+        except QueryError:  # a text without any term
+            tokens = []
+        caused = {token.token: token.word for token in tokens}
+    contributions, unmatched = [], []
+    for feature, boost in clauses:
+        query = asked[token_of(feature)]
+        if score := scores.get(feature):
+            stored, word = round(score / boost), caused.get(query.token, "")
+            contributions.append(
+                Contribution(query.token, score, query.weight, stored, query.word, word)
+            )
+        else:
+            unmatched.append(query)
+    contributions.sort(key=lambda part: (-part.score, part.token))
+    (found,) = searcher.engine.match(searcher.index, [text], BM25_DEPTH)
+    bm25 = next(((hit.score, n) for n, hit in enumerate(found, 1) if hit.id == id), (None, None))
+    return Explanation(id, sum(scores.values()), contributions, unmatched, *bm25)

@@ -1,0 +1,126 @@
+"""Why a document matches, on every engine and as the commands show it."""
+
+from __future__ import annotations
+
+import json
+import random
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from command_line import run
+from models import TEXTS, WORDS
+from splade_es.encoder import Encoder
+from splade_es.engines.base import Engine
+from splade_es.errors import QueryError
+from splade_es.explain import explain
+from splade_es.features import token_of
+from splade_es.indexing import index_corpus, index_meta, open_index
+from splade_es.quantize import Quantizer
+from splade_es.queries import load_text_encoder
+from splade_es.records import Document
+from splade_es.rejects import rejects_file
+from splade_es.search import Searcher
+from splade_es.vectors import encode_documents
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_model: str) -> Encoder:
+    return Encoder.load(tiny_model)
+
+
+@pytest.fixture
+def searcher(engine: Engine, encoder: Encoder, tmp_path: Path) -> Iterator[Searcher]:
+    """200 documents of random words, TEXTS, and one without any term."""
+    index = f"explained-{uuid.uuid4().hex}"
+    open_index(engine, index, index_meta(encoder, Quantizer()))
+    draw = random.Random(0)
+    texts = {f"d{n}": " ".join(draw.choices(WORDS, k=20)) for n in range(200)}
+    documents = [Document(id, text) for id, text in {**texts, **TEXTS, "empty": "☃"}.items()]
+    with rejects_file(tmp_path / "rejects") as file:
+        encoded = encode_documents(documents, encoder, Quantizer(), file)
+        list(index_corpus(encoded, encoder.vocabulary, engine, index, file))
+    yield Searcher(engine, index)
+    engine.delete(index)
+
+
+def test_contributions_of_200_pairs_add_up_to_the_score(searcher: Searcher) -> None:
+    draw = random.Random(1)
+    pairs = 0
+    for _ in range(20):
+        query = " ".join(draw.choices(WORDS, k=6))
+        clauses = searcher.query(query)
+        hits = searcher.search(query, 1000, contributions=True)
+        plain = searcher.search(query, 1000)
+        assert [(hit.id, hit.score) for hit in hits] == [(hit.id, hit.score) for hit in plain]
+        for hit in draw.sample(hits, 10):
+            added = sum(np.float32(score) for score in hit.contributions.values())
+            assert added == pytest.approx(hit.score, rel=1e-6)
+            assert searcher.engine.explain(searcher.index, clauses, hit.id) == hit.contributions
+            pairs += 1
+    assert pairs == 200
+
+
+def test_an_explanation_names_the_words(searcher: Searcher, tiny_model: str) -> None:
+    query = "heart pain and vitamin"
+    full, light = (
+        load_text_encoder(tiny_model, searcher.meta.max_length, side="document", few=few)
+        for few in (False, True)
+    )
+    assert isinstance(full, Encoder) and not isinstance(light, Encoder)
+    (hit,) = [hit for hit in searcher.search(query, 300, True) if hit.id == "heart"]
+    found = explain(searcher, full, query, "heart")
+    assert found == explain(searcher, light, query, "heart")
+    assert found.score == pytest.approx(hit.score, rel=1e-6)
+    parts = {token_of(feature): score for feature, score in hit.contributions.items()}
+    assert {part.token: part.score for part in found.contributions} == parts
+    assert [part.score for part in found.contributions] == sorted(parts.values(), reverse=True)
+    stored = dict(item.rsplit(":", 1) for item in hit.source["splade_view"].split())
+    for part in found.contributions:
+        assert part.stored == int(stored[part.token])
+        assert part.score == pytest.approx(part.query_weight * part.stored / 100, rel=1e-5)
+        assert part.query_word in {*query.split(), ""}
+        assert part.document_word in {*TEXTS["heart"].replace(".", " .").split(), ""}
+    assert len(found.contributions) + len(found.unmatched) == len(searcher.query(query))
+    assert not {token.token for token in found.unmatched} & stored.keys()
+    (bm25,) = searcher.engine.match(searcher.index, [query], 1000)
+    assert bm25[found.bm25_rank - 1] == ("heart", found.bm25)  # type: ignore[operator]
+
+
+def test_explanation_of_what_does_not_match(searcher: Searcher, encoder: Encoder) -> None:
+    found = explain(searcher, encoder, "heart", "empty")
+    assert (found.score, found.contributions, found.bm25, found.bm25_rank) == (0, [], None, None)
+    assert found.unmatched
+    with pytest.raises(QueryError, match="There is no document 'nowhere' in the index"):
+        explain(searcher, encoder, "heart", "nowhere")
+
+
+@pytest.mark.usefixtures("home")
+def test_the_commands_explain(corpus_file: Path, tiny_model: str) -> None:
+    assert run("index", corpus_file, "--model", tiny_model, "--index", "texts").exit_code == 0
+    hits = [
+        json.loads(line)
+        for line in run(
+            "search", "heart pain", "--index", "texts", "--explain", "--json"
+        ).stdout.splitlines()
+    ]
+    for hit in hits:
+        assert sum(hit["contributions"].values()) == pytest.approx(hit["score"], rel=1e-6)
+    (heart,) = [hit for hit in hits if hit["id"] == "heart"]
+    args = ("explain", "heart pain", "heart", "--index", "texts")
+    found = json.loads(run(*args, "--json").stdout)
+    parts = {part["token"]: part["score"] for part in found["contributions"]}
+    assert parts == heart["contributions"]
+    assert found["bm25_rank"] == 1
+
+    token, score = next(iter(hits[0]["contributions"].items()))
+    lines = run("search", "heart pain", "--index", "texts", "--explain").stdout.splitlines()
+    assert lines[2].split(" + ")[0].strip() == f"{token} {score:.3f}"
+    shown = run(*args).stdout
+    assert f"score {found['score']:.3f}, of {len(parts)} tokens" in shown
+    assert f"BM25: {found['bm25']:.3f}, place 1" in shown
+    missing = run("explain", "heart", "nowhere", "--index", "texts")
+    assert missing.exit_code == 1 and "There is no document 'nowhere'" in missing.stderr
