@@ -21,15 +21,18 @@ def _trust(ctx: click.Context, param: click.Parameter, insecure: bool) -> None:
         click.echo("--insecure: the server's certificate is not verified.", err=True)
 
 
+insecure_option = click.option(
+    "--insecure",
+    is_flag=True,
+    expose_value=False,
+    callback=_trust,
+    help="Do not verify the server's certificate.",
+)
+
+
 def url_option(command: _Command) -> _Command:
     """--url, and --insecure, which is for the engines alone."""
-    command = click.option(
-        "--insecure",
-        is_flag=True,
-        expose_value=False,
-        callback=_trust,
-        help="Do not verify the server's certificate.",
-    )(command)
+    command = insecure_option(command)
     return click.option(
         "--url",
         envvar="SPLADE_ES_URL",

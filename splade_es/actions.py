@@ -6,6 +6,7 @@ loader on the server's machine takes the processor from it.
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,13 +28,15 @@ _Strings: TypeAlias = NDArray[np.object_]
 class ToAction:
     """Makes the bulk action of a document: its source fields, its features and their companions.
 
-    vocabulary: token of each id; settings: see `Document.content_hash`. The companions are there
+    vocabulary: token of each id; settings: see `Document.content_hash`; model: its name, for those
+    who look at the index. The companions are there
     because neither Kibana nor OpenSearch Dashboards can show or aggregate a sparse vector. Raises
     ModelError for an unfit vocabulary.
     """
 
-    def __init__(self, vocabulary: list[str], settings: str = "") -> None:
+    def __init__(self, vocabulary: list[str], settings: str, model: str) -> None:
         self._settings = settings
+        self._model = model
         names = feature_names(vocabulary)
         self._names = _strings(names)
         self._tokens = _strings(vocabulary)
@@ -60,6 +63,8 @@ class ToAction:
             "splade_view": self._view(features, ids),
             "splade_n": len(values),
             "splade_max": values[0] if values else 0,
+            "splade_model": self._model,
+            "splade_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "splade_hash": document.content_hash(self._settings),
         }
         return Action(document.id, source)

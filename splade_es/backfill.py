@@ -80,7 +80,7 @@ def backfill(
         )
     else:
         engine.add_features(index, meta)
-    to_action = ToAction(encoder.vocabulary, quantizer.settings)
+    to_action = ToAction(encoder.vocabulary, quantizer.settings, meta.model)
     while True:
         engine.refresh(index)
         before = run.filled.updated + run.filled.conflicts

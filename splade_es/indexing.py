@@ -136,7 +136,7 @@ def index_corpus(
     engine.refresh(index)
     load = _Load(engine, index, rejects, journal, unchanged, sample)
     sender = Sender(engine, index, load.finished)
-    actions = ToAction(vocabulary, settings)
+    actions = ToAction(vocabulary, settings, engine.meta(index).model)
     try:
         for request in _requests(_with_actions(encoded, actions), sender):
             sender.put(request)

@@ -1,15 +1,24 @@
-"""Fixtures `engine` and `index`: a test that asks for them runs on every engine."""
+"""Fixtures `engine`, `index` and `searcher`: a test that asks for them runs on every engine."""
 
 from __future__ import annotations
 
+import random
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from models import TEXTS, WORDS
+from splade_es.encoder import Encoder
 from splade_es.engines import connect
 from splade_es.engines.base import Engine
-from splade_es.records import IndexMeta
+from splade_es.indexing import index_corpus, index_meta, open_index
+from splade_es.quantize import Quantizer
+from splade_es.records import Document, IndexMeta
+from splade_es.rejects import rejects_file
+from splade_es.search import Searcher
+from splade_es.vectors import encode_documents
 
 META = IndexMeta("0.1.0", "models/tiny", "f" * 64, "v" * 64, 1, 100.0, 256, "max")
 
@@ -50,3 +59,19 @@ def index(engine: Engine) -> Iterator[str]:
     yield name
     if engine.exists(name):
         engine.delete(name)
+
+
+@pytest.fixture
+def searcher(engine: Engine, tiny_model: str, tmp_path: Path) -> Iterator[Searcher]:
+    """200 documents of random words, TEXTS, and one without any term."""
+    encoder = Encoder.load(tiny_model)
+    index = f"explained-{uuid.uuid4().hex}"
+    open_index(engine, index, index_meta(encoder, Quantizer()))
+    draw = random.Random(0)
+    texts = {f"d{n}": " ".join(draw.choices(WORDS, k=20)) for n in range(200)}
+    documents = [Document(id, text) for id, text in {**texts, **TEXTS, "empty": "☃"}.items()]
+    with rejects_file(tmp_path / "rejects") as file:
+        encoded = encode_documents(documents, encoder, Quantizer(), file)
+        list(index_corpus(encoded, encoder.vocabulary, engine, index, file))
+    yield Searcher(engine, index)
+    engine.delete(index)

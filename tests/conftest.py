@@ -13,4 +13,4 @@ sys.path.insert(0, str(Path(__file__).parent))  # import-mode=importlib adds no 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
-pytest_plugins = ["servers", "any_engine", "models", "command_line"]
+pytest_plugins = ["servers", "models", "any_engine", "command_line", "stub"]

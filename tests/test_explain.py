@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,37 +12,11 @@ import pytest
 from command_line import run
 from models import TEXTS, WORDS
 from splade_es.encoder import Encoder
-from splade_es.engines.base import Engine
 from splade_es.errors import QueryError
 from splade_es.explain import explain
 from splade_es.features import token_of
-from splade_es.indexing import index_corpus, index_meta, open_index
-from splade_es.quantize import Quantizer
 from splade_es.queries import load_text_encoder
-from splade_es.records import Document
-from splade_es.rejects import rejects_file
 from splade_es.search import Searcher
-from splade_es.vectors import encode_documents
-
-
-@pytest.fixture(scope="module")
-def encoder(tiny_model: str) -> Encoder:
-    return Encoder.load(tiny_model)
-
-
-@pytest.fixture
-def searcher(engine: Engine, encoder: Encoder, tmp_path: Path) -> Iterator[Searcher]:
-    """200 documents of random words, TEXTS, and one without any term."""
-    index = f"explained-{uuid.uuid4().hex}"
-    open_index(engine, index, index_meta(encoder, Quantizer()))
-    draw = random.Random(0)
-    texts = {f"d{n}": " ".join(draw.choices(WORDS, k=20)) for n in range(200)}
-    documents = [Document(id, text) for id, text in {**texts, **TEXTS, "empty": "☃"}.items()]
-    with rejects_file(tmp_path / "rejects") as file:
-        encoded = encode_documents(documents, encoder, Quantizer(), file)
-        list(index_corpus(encoded, encoder.vocabulary, engine, index, file))
-    yield Searcher(engine, index)
-    engine.delete(index)
 
 
 def test_contributions_of_200_pairs_add_up_to_the_score(searcher: Searcher) -> None:
@@ -90,7 +62,8 @@ def test_an_explanation_names_the_words(searcher: Searcher, tiny_model: str) -> 
     assert bm25[found.bm25_rank - 1] == ("heart", found.bm25)  # type: ignore[operator]
 
 
-def test_explanation_of_what_does_not_match(searcher: Searcher, encoder: Encoder) -> None:
+def test_explanation_of_what_does_not_match(searcher: Searcher, tiny_model: str) -> None:
+    encoder = Encoder.load(tiny_model, searcher.meta.max_length)
     found = explain(searcher, encoder, "heart", "empty")
     assert (found.score, found.contributions, found.bm25, found.bm25_rank) == (0, [], None, None)
     assert found.unmatched

@@ -10,12 +10,15 @@ import re
 import ssl
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from splade_es.engines.answers import engine_error, reason, unreachable
 from splade_es.engines.credentials import Signer, authorization, signer
 from splade_es.errors import EngineError, Unavailable
+
+if TYPE_CHECKING:
+    import urllib3
 
 #: Seconds until a request is given up: a bulk request into a busy cluster takes its time.
 TIMEOUT = 60.0
@@ -102,6 +105,16 @@ class Address:
                 ) from exc
         return context
 
+    def pool(self) -> urllib3.PoolManager:
+        """Plain connections that verify as the clients do; for what neither client can ask."""
+        import urllib3
+
+        if self.insecure:
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        return urllib3.PoolManager(
+            retries=False, ssl_context=self.ssl_context, assert_fingerprint=self.fingerprint
+        )
+
 
 def _parse(url: str) -> tuple[str, str, str]:
     """URL without credentials, user name, password."""
@@ -156,11 +169,7 @@ def identify(address: Address) -> Identity:
 def _identify(address: Address, url: str) -> Identity:
     import urllib3
 
-    if address.insecure:
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    with urllib3.PoolManager(
-        retries=False, ssl_context=address.ssl_context, assert_fingerprint=address.fingerprint
-    ) as http:
+    with address.pool() as http:
         # A server may refuse `GET /` to a user who may do all that is needed here.
         for path in ("/", "/_nodes/_local?filter_path=nodes.*.version,nodes.*.build_*"):
             signed = address.signer("GET", url + path, None) if address.signer else {}

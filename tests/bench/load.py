@@ -91,7 +91,7 @@ def load(engine: ServerEngine, folder: VectorFolder, count: int, memory: bool = 
 
 def bodies(folder: VectorFolder, count: int) -> list[bytes]:
     """The same documents as bulk bodies."""
-    to_action = ToAction(folder.vocabulary, folder.settings)
+    to_action = ToAction(folder.vocabulary, folder.settings, folder.meta.model)
     made, body, size = [], [], 0
     for item in documents(folder, count):
         id, source, *_ = to_action(*item)

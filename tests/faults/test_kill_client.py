@@ -113,11 +113,13 @@ def numbers(journal: Path) -> list[int]:
 
 
 def everything(engine: ServerEngine, index: str) -> dict[str, Any]:
-    """Id -> all that is stored of it."""
+    """Id -> all that is stored of it, but when."""
     found: dict[str, Any] = {}
     body: dict[str, Any] = {"size": 5000, "sort": ["splade_id"]}
     body["_source"] = {"exclude_vectors": False} if engine.name == "elasticsearch" else True
     while hits := engine._request("POST", index, "/_search", body)["hits"]["hits"]:
         found |= {hit["_id"]: hit["_source"] for hit in hits}
+        for hit in hits:
+            del hit["_source"]["splade_at"]
         body["search_after"] = hits[-1]["sort"]
     return found

@@ -1,0 +1,48 @@
+"""splade-es dashboards"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from splade_es.cli.options import index_option, insecure_option
+
+
+@click.command()
+@index_option
+@click.option("--kibana", help="URL of Kibana, e.g. http://localhost:5601 or http://…/s/SPACE.")
+@click.option("--opensearch-dashboards", help="URL of OpenSearch Dashboards.")
+@click.option("--output", help="Write an .ndjson file to import by hand; - for standard output.")
+@insecure_option
+def dashboards(
+    index_name: str, kibana: str | None, opensearch_dashboards: str | None, output: str | None
+) -> None:
+    """Set up a dashboard that shows what the model put into an index.
+
+    A data view, a search and a dashboard: the most frequent tokens and expansions, how many tokens
+    documents have and how heavy they are, documents that match nothing, tokens that stand in most
+    documents, and those that are significant for the current query. An earlier import is replaced.
+    Credentials are those of --url of the other commands, from the environment.
+
+    \b
+    Example:
+      splade-es dashboards --index articles --kibana http://localhost:5601
+    """
+    from splade_es.dashboards import dashboard_id, import_objects, ndjson, saved_objects
+    from splade_es.errors import CorpusError
+    from splade_es.files import whole_file
+
+    given = [place for place in (kibana, opensearch_dashboards, output) if place]
+    if len(given) != 1:
+        raise click.UsageError("Give one of --kibana, --opensearch-dashboards and --output.")
+    objects = saved_objects(index_name)
+    if output == "-":
+        click.echo(ndjson(objects), nl=False)
+    elif output:
+        with whole_file(output, CorpusError) as file:
+            file.write(ndjson(objects))
+        click.echo(f"{len(objects)} objects in {Path(output)}")
+    else:
+        base = import_objects(given[0], objects)
+        click.echo(f"{base}/app/dashboards#/view/{dashboard_id(index_name)}")
