@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 SETUP = .venv/.setup
 
-.PHONY: help setup demo test test-all check wheel lock clean
+.PHONY: help setup demo test test-all browser check wheel lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -24,11 +24,16 @@ $(BIN)/uv:
 demo: $(SETUP)  ## train, index, search and measure on Python's documentation
 	$(BIN)/splade-es demo
 
-test: check  ## lint, types, the wheel, and the tests with both real servers
+test: check browser  ## lint, types, the wheel, and the tests with both real servers
 	$(BIN)/python -m pytest
 
-test-all: check  ## the same with the slow ring: older servers, long runs
+test-all: check browser  ## the same with the slow ring: older servers, long runs
 	$(BIN)/python -m pytest -m 'slow or not slow'
+
+# The tests of the page skip without one; where CI is set they must not.
+browser:
+	@test -z "$$CI" || command -v chromium >/dev/null || \
+		{ apt-get update -qq && apt-get install -qq -y chromium >/dev/null; }
 
 check: $(SETUP) wheel  ## lint, types, and the wheel in an empty environment
 	$(BIN)/ruff check
@@ -45,7 +50,8 @@ wheel: $(SETUP)
 	$(BIN)/uv pip install --quiet --python build/empty/bin/python -c constraints.txt dist/*.whl
 	cd build/empty && bin/splade-es --version && bin/splade-es --help >/dev/null
 	build/empty/bin/python -I -c 'from importlib.resources import files; \
-		files("splade_es.mappings").joinpath("index.json").read_bytes()'
+		files("splade_es.mappings").joinpath("saved_objects", "dashboard.json").read_bytes(); \
+		files("splade_es.page").joinpath("static", "index.html").read_bytes()'
 	test "$$(cut -d/ -f1 build/empty/lib/python*/site-packages/splade_es-*/RECORD | \
 		sed 's/-.*//' | sort -u | xargs)" = '.. splade_es'
 	rm -rf build

@@ -14,7 +14,7 @@ from splade_es.errors import Interrupted, SpladeEsError
 #: Each in a module of its name, which is imported when somebody runs it.
 COMMANDS = (
     "backfill", "bench", "dashboards", "delete", "demo", "encode", "evaluate", "expand", "explain",
-    "export", "index", "info", "mine", "rollback", "score", "search", "train",
+    "export", "index", "info", "mine", "rollback", "score", "search", "serve", "train",
 )  # fmt: skip
 
 

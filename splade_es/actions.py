@@ -14,7 +14,7 @@ import orjson
 from numpy.typing import NDArray
 
 from splade_es.engines.base import FIELD
-from splade_es.features import feature_names
+from splade_es.features import feature_names, surface
 from splade_es.records import Action, Document, Quantized
 
 # Tokens of a document that can be aggregated.
@@ -40,7 +40,7 @@ class ToAction:
         names = feature_names(vocabulary)
         self._names = _strings(names)
         self._tokens = _strings(vocabulary)
-        self._surfaces = [_surface(token) for token in vocabulary]
+        self._surfaces = [surface(token) for token in vocabulary]
         # those that do not stand in JSON as they should be shown
         self._odd = np.array(
             [
@@ -92,8 +92,3 @@ def _strings(texts: list[str]) -> _Strings:
     array = np.empty(len(texts), dtype=object)
     array[:] = texts
     return array
-
-
-def _surface(token: str) -> str:
-    """The letters of a token, without the marks that WordPiece, BPE and SentencePiece add."""
-    return token.removeprefix("##").lstrip("Ġ▁").lower()

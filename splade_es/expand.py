@@ -7,16 +7,20 @@ from typing import NamedTuple
 from splade_es.errors import QueryError
 from splade_es.quantize import Quantizer
 from splade_es.queries import TextEncoder, check_text
+from splade_es.records import SparseRow
 
 
 class Expansion(NamedTuple):
     """One token of a sparse vector. word: the part of the text that caused it, or that added most
-    to it where the model sums over the text; stored: the integer in an index, None for a query."""
+    to it where the model sums over the text; start, end: its characters; stored: the integer in an
+    index, None for a query."""
 
     token: str
     weight: float
     stored: int | None
     word: str
+    start: int
+    end: int
 
 
 def expand(encoder: TextEncoder, text: str, quantizer: Quantizer | None) -> list[Expansion]:
@@ -27,8 +31,16 @@ def expand(encoder: TextEncoder, text: str, quantizer: Quantizer | None) -> list
     """
     check_text(text)
     (row,) = encoder.encode([text], with_sources=True)
-    if not len(row.ids) or row.sources is None:
+    if not len(row.ids):
         raise QueryError(f"The model finds no term in {text[:60]!r}", "Use other words.")
+    return expansions(encoder, text, row, quantizer)
+
+
+def expansions(
+    encoder: TextEncoder, text: str, row: SparseRow, quantizer: Quantizer | None
+) -> list[Expansion]:
+    """The tokens of a row that was made of a text, with its sources; see `expand`."""
+    assert row.sources is not None
     stored: dict[int, int] = {}
     if quantizer:
         quantized = quantizer.quantize(row)
@@ -45,5 +57,7 @@ def expand(encoder: TextEncoder, text: str, quantizer: Quantizer | None) -> list
             start -= 1  # a token is often a piece of a word: show the whole
         while start < end < len(text) and text[end].isalnum() and text[end - 1].isalnum():
             end += 1
-        tokens.append(Expansion(encoder.vocabulary[id], weight, stored.get(id), text[start:end]))
+        tokens.append(
+            Expansion(encoder.vocabulary[id], weight, stored.get(id), text[start:end], start, end)
+        )
     return sorted(tokens, key=lambda token: (-token.weight, token.token))

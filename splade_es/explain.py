@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from splade_es.errors import QueryError
-from splade_es.expand import Expansion, expand
+from splade_es.expand import Expansion, expand, expansions
 from splade_es.features import token_of
 from splade_es.quantize import Quantizer
 from splade_es.queries import TextEncoder
@@ -20,7 +20,7 @@ class Contribution(NamedTuple):
 
     score: what it adds, query_weight x stored / scale; query_weight: as the model gives it; stored:
     the integer in the index; query_word and document_word: what caused it on either side, "" where
-    that cannot be said.
+    that cannot be said; start, end: the characters of the latter in the title and text.
     """
 
     token: str
@@ -29,6 +29,8 @@ class Contribution(NamedTuple):
     stored: int
     query_word: str
     document_word: str
+    start: int
+    end: int
 
 
 class Explanation(NamedTuple):
@@ -53,24 +55,30 @@ def explain(searcher: Searcher, documents: TextEncoder, text: str, id: str) -> E
     documents: the document side of the searcher's model. Raises QueryError if there is no such
     document, or the query has no term.
     """
-    clauses = searcher.query(text)
+    row = searcher.encode(text, with_sources=True)
+    clauses = searcher.clauses(row)
     scores = searcher.engine.explain(searcher.index, clauses, id)
-    asked = {token.token: token for token in expand(searcher.encoder, text, None)}
-    caused: dict[str, str] = {}
+    asked = {token.token: token for token in expansions(searcher.encoder, text, row, None)}
+    caused: dict[str, Expansion] = {}
     for document in searcher.engine.documents(searcher.index, [id]):
         try:
             tokens = expand(documents, document.body, Quantizer(searcher.meta.scale))
         except QueryError:  # a text without any term
             tokens = []
-        caused = {token.token: token.word for token in tokens}
+        caused = {token.token: token for token in tokens}
     contributions, unmatched = [], []
     for feature, boost in clauses:
         query = asked[token_of(feature)]
         if score := scores.get(feature):
-            stored, word = round(score / boost), caused.get(query.token, "")
+            word, start, end = ("", 0, 0)
+            if cause := caused.get(query.token):
+                word, start, end = cause.word, cause.start, cause.end
             contributions.append(
-                Contribution(query.token, score, query.weight, stored, query.word, word)
-            )
+                Contribution(
+                    query.token, score, query.weight, round(score / boost), query.word,
+                    word, start, end,
+                )
+            )  # fmt: skip
         else:
             unmatched.append(query)
     contributions.sort(key=lambda part: (-part.score, part.token))

@@ -28,6 +28,11 @@ def token_of(feature: str) -> str:
     return feature.replace("%2E", ".").replace("%25", "%")
 
 
+def surface(token: str) -> str:
+    """The letters of a token, without the marks that WordPiece, BPE and SentencePiece add."""
+    return token.removeprefix("##").lstrip("Ġ▁").lower()
+
+
 def feature_names(tokens: Sequence[str]) -> list[str]:
     """The feature name of each token of a vocabulary, in id order.
 

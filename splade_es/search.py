@@ -58,17 +58,23 @@ class Searcher:
         return self.engine.search(self.index, self.query(text), k, contributions)
 
     def query(self, text: str) -> list[Clause]:
-        """The weighted terms of a text. Raises QueryError if it has none or is not UTF-8."""
+        """The weighted terms of a text. Raises as `encode`."""
+        return self.clauses(self.encode(text))
+
+    def encode(self, text: str, *, with_sources: bool = False) -> SparseRow:
+        """The row of a query. Raises QueryError if the text has no term or is not UTF-8.
+
+        with_sources: see `SparseRow`.
+        """
         if not text.strip():
             raise QueryError("The query is empty", "Type some words.")
         check_text(text)
-        (row,) = self.encoder.encode([text])
-        clauses = self.clauses(row)
-        if not clauses:
+        (row,) = self.encoder.encode([text], with_sources=with_sources)
+        if not self.clauses(row):
             raise QueryError(
                 f"The model finds no term in the query {text[:60]!r}", "Use other words."
             )
-        return clauses
+        return row
 
     def run(self, queries: Sequence[Query], k: int = 1000) -> Run:
         """The k best documents of each query, as a run. A query without terms finds nothing."""

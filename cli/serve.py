@@ -1,0 +1,71 @@
+"""splade-es serve"""
+
+from __future__ import annotations
+
+import click
+
+from splade_es.cli.options import open_engine, query_options
+
+
+@click.command()
+@query_options
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--port", default=8765, show_default=True, help="0 takes any that is free.")
+def serve(
+    index_name: str,
+    url: str | None,
+    model: str | None,
+    query_top_k: int | None,
+    query_threshold: float,
+    host: str,
+    port: int,
+) -> None:
+    """Show in a browser how an index answers queries, and why.
+
+    A search box; hits with the words that made their score, the tokens that the model added, the
+    query's own tokens with a slider for each, and several rankings side by side. /openapi.json
+    describes the API that the page uses. It asks nobody who they are: beyond this machine, put
+    something before it that does.
+
+    \b
+    Example:
+      splade-es serve --index articles --url http://localhost:9200
+    """
+    import socket
+
+    from splade_es.errors import EngineError
+    from splade_es.queries import load_text_encoder
+    from splade_es.search import Searcher
+
+    try:
+        import uvicorn
+
+        from splade_es.page.app import make_app
+    except ImportError as error:
+        raise EngineError(
+            "The page needs fastapi and uvicorn", "Install them: pip install 'splade-es[serve]'"
+        ) from error
+    with open_engine(url) as engine:
+        searcher = Searcher(
+            engine, index_name, model, top_k=query_top_k, threshold=query_threshold, few=True
+        )
+        documents = load_text_encoder(
+            searcher.encoder.name, searcher.meta.max_length, side="document", few=True
+        )
+        loopback = host in ("127.0.0.1", "localhost", "::1")
+        app = make_app(
+            searcher, documents, ["127.0.0.1", "localhost", "[::1]"] if loopback else ["*"]
+        )
+        try:
+            listening = socket.create_server(
+                (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+            )
+        except OSError as error:
+            raise EngineError(
+                f"Nothing can listen at {host}:{port} ({error.strerror})",
+                "Choose another --port or --host.",
+            ) from error
+        with listening:
+            where = f"[{host}]" if ":" in host else host
+            click.echo(f"http://{where}:{listening.getsockname()[1]}  (Ctrl-C ends it)")
+            uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
