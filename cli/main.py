@@ -13,8 +13,8 @@ from splade_es.errors import Interrupted, SpladeEsError
 
 #: Each in a module of its name, which is imported when somebody runs it.
 COMMANDS = (
-    "backfill", "bench", "dashboards", "delete", "demo", "encode", "evaluate", "expand", "explain",
-    "export", "index", "info", "mine", "rollback", "score", "search", "serve", "train",
+    "backfill", "bench", "dashboards", "delete", "demo", "diff", "encode", "evaluate", "expand",
+    "explain", "export", "index", "info", "mine", "rollback", "score", "search", "serve", "train",
 )  # fmt: skip
 
 

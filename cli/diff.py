@@ -1,0 +1,147 @@
+"""splade-es diff"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from splade_es.cli.options import json_option, open_engine, url_option
+from splade_es.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from splade_es.diff import Change
+
+
+@click.command()
+@click.argument("before")
+@click.argument("after")
+@click.argument("what", required=False)
+@click.option("--query", is_flag=True, help="Take the text WHAT for a query, not a document.")
+@click.option("--queries", help="Compare two indices by the results of the queries in this file.")
+@click.option("-k", default=10, show_default=True, help="Results that are compared.")
+@click.option("--tokens", default=20, show_default=True, help="Tokens to show.")
+@url_option
+@json_option
+def diff(
+    before: str,
+    after: str,
+    what: str | None,
+    query: bool,
+    queries: str | None,
+    k: int,
+    tokens: int,
+    url: str | None,
+    as_json: bool,
+) -> None:
+    """Show what changes from one model to another, or from one index to another.
+
+    With WHAT, a text or a corpus (JSON Lines or a BEIR folder), BEFORE and AFTER are models.
+    Without it they are indices, each searched with the model it remembers.
+
+    \b
+    Example:
+      splade-es diff model-1 model-2 "heart attack"
+      splade-es diff model-1 model-2 corpus.jsonl
+      splade-es diff articles-1 articles-2 --queries queries.jsonl --url http://localhost:9200
+    """
+    if what is None:
+        if query:
+            raise click.UsageError("--query is for a text.")
+        _diff_indices(before, after, queries, k, tokens, url, as_json)
+    elif queries:
+        raise click.UsageError("--queries is for two indices: leave out WHAT.")
+    elif what == "-" or os.path.exists(what):
+        _diff_corpus(before, after, what, tokens, as_json)
+    else:
+        _diff_text(before, after, what, query, tokens, as_json)
+
+
+def _diff_text(before: str, after: str, text: str, query: bool, tokens: int, as_json: bool) -> None:
+    from splade_es.diff import diff_texts
+    from splade_es.queries import check_text, load_text_encoder
+
+    check_text(text)
+    old, new = (
+        load_text_encoder(name, side="query" if query else "document") for name in (before, after)
+    )
+    changes = diff_texts(old, new, text)
+    if as_json:
+        for change in changes:
+            print_json(change._asdict())
+        return
+    rows = []
+    for token, *weights in changes[:tokens]:
+        what = f"{weights[1] - weights[0]:+.3f}"
+        if not all(weights):
+            what = "lost" if weights[0] else "gained"
+        rows.append([token, *(f"{weight:.3f}" if weight else "" for weight in weights), what])
+    print_table("", ["token", "before", "after", "change"], rows)
+    lost, gained = sum(not c.after for c in changes), sum(not c.before for c in changes)
+    click.echo(f"{len(changes) - lost - gained} tokens in both, {gained} gained, {lost} lost")
+
+
+def _diff_corpus(before: str, after: str, corpus: str, tokens: int, as_json: bool) -> None:
+    from tqdm import tqdm
+
+    from splade_es.cli.encoding import open_corpus
+    from splade_es.diff import diff_corpus
+    from splade_es.encoder import Encoder
+
+    documents, _, _ = open_corpus(corpus, None)
+    encoders = Encoder.load(before), Encoder.load(after)
+    with tqdm(
+        documents, desc="Encoding", unit=" documents", disable=not sys.stderr.isatty()
+    ) as followed:
+        change = diff_corpus(*encoders, followed)
+    _print(change, "Documents that change most", "cosine of the vectors", tokens, as_json)
+
+
+def _diff_indices(
+    before: str,
+    after: str,
+    queries: str | None,
+    k: int,
+    tokens: int,
+    url: str | None,
+    as_json: bool,
+) -> None:
+    from splade_es.collection import read_queries
+    from splade_es.diff import diff_indices
+    from splade_es.search import Searcher
+
+    asked = read_queries(queries) if queries else []
+    with open_engine(url) as engine:
+        change = diff_indices(Searcher(engine, before), Searcher(engine, after), asked, k)
+    _print(change, "Queries whose results change most", "share that stays", tokens, as_json)
+
+
+def _print(change: Change, moved: str, alike: str, tokens: int, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                **asdict(change),
+                "tokens": [token._asdict() for token in change.tokens],
+                "moved": [item._asdict() for item in change.moved],
+            }
+        )
+        return
+    rows = [
+        ["documents", *(f"{n:,}" for n in change.documents)],
+        ["active terms of a document", *(f"{n:.1f}" for n in change.active)],
+    ]
+    print_table("", ["", "before", "after"], rows)
+    for title, sign in (("In more documents", 1), ("In fewer documents", -1)):
+        found = [token for token in change.tokens if (token.after - token.before) * sign > 0]
+        if found:
+            print_table(
+                title,
+                ["token", "before", "after"],
+                [[t.token, f"{t.before:,}", f"{t.after:,}"] for t in found[:tokens]],
+            )
+    if change.alike is not None:
+        rows = [[item.id, f"{item.alike:.3f}"] for item in change.moved]
+        print_table(moved, ["id", alike], [*rows, ["mean of all", f"{change.alike:.3f}"]])
