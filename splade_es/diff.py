@@ -51,8 +51,8 @@ class Moved(NamedTuple):
 class Change:
     """documents, active: before and after; active: terms of a document, on average. tokens: all
     whose number of documents changes, the most first. moved: of documents, cosine of the two
-    vectors; of queries, the share of results that stay; those that change, the most first. alike: the mean of
-    all of them, None if there were none to compare."""
+    vectors; of queries, the share of results that stay; those that change, the most first. alike:
+    the mean of all of them, None if there were none to compare."""
 
     documents: tuple[int, int]
     active: tuple[float, float]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,13 @@ import pytest
 import yaml
 
 import servers
+from any_engine import META
+from command_line import run
+from splade_es.engines.base import FIELD, Engine
+from splade_es.engines.server import ServerEngine
+from splade_es.mappings import index_body
+from splade_es.records import Clause
+from splade_es.rewrite import rank_feature_query
 
 COMPOSE = Path(__file__).parent.parent / "compose"
 
@@ -29,7 +37,9 @@ def test_every_service_is_pinned_bounded_and_checked(stack: Any) -> None:
     for service in stack["services"].values():
         assert service["image"].rpartition(":")[2] in tested
         assert service["mem_limit"]
-        assert ("healthcheck" in service) == ("ports" in service)
+        # one that ends when its work is done has none to wait for
+        ends = "curl" in str(service.get("command")) and "sleep" not in str(service["command"])
+        assert ("healthcheck" in service) == (not ends)
 
 
 def test_every_password_comes_from_the_example_s_variables() -> None:
@@ -41,3 +51,31 @@ def test_every_password_comes_from_the_example_s_variables() -> None:
         used |= set(re.findall(r"\$\{(\w+):\?", text))
         assert not re.findall(r"\$\{\w+\}", text)  # one that is unset would be an empty password
     assert used == names
+
+
+def test_what_is_set_up_is_what_the_commands_make() -> None:
+    made = run("dashboards", "--index", "articles", "--output", "-").stdout
+    assert (COMPOSE / "articles" / "dashboard.ndjson").read_text() == made
+    template = json.loads((COMPOSE / "articles" / "index_template.json").read_text())
+    body = index_body(META, {"type": "rank_features"})
+    del body["mappings"]["_meta"]  # which `splade-es index` writes
+    assert template == {"index_patterns": ["articles*"], "template": body}
+
+
+@pytest.mark.parametrize("engine", ["opensearch"], indirect=True)  # where there is rank_features
+def test_the_template_serves_those_who_make_an_index_by_hand(engine: Engine) -> None:
+    assert isinstance(engine, ServerEngine)
+    template = (COMPOSE / "articles" / "index_template.json").read_bytes()
+    engine._send("PUT", "/_index_template/articles", template)
+    try:
+        source = {"splade": {"heart": 214}, "splade_n": 1, "text": "heart"}
+        engine._request("PUT", "articles-by-hand", "/_doc/a?refresh=true", source)
+        query = rank_feature_query([Clause("heart", 0.5)], FIELD)
+        found = engine._request("POST", "articles-by-hand", "/_search", {"query": query})
+        assert [hit["_score"] for hit in found["hits"]["hits"]] == [107.0]
+        engine.create("articles-by-command", META)  # beside the template
+        assert engine.meta("articles-by-command") == META
+        engine.delete("articles-by-command")
+        engine._request("DELETE", "articles-by-hand")
+    finally:
+        engine._send("DELETE", "/_index_template/articles", None)
