@@ -31,8 +31,6 @@ def serve(
     Example:
       splade-es serve --index articles --url http://localhost:9200
     """
-    import socket
-
     from splade_es.errors import EngineError
     from splade_es.queries import load_text_encoder
     from splade_es.search import Searcher
@@ -40,7 +38,7 @@ def serve(
     try:
         import uvicorn
 
-        from splade_es.page.app import make_app
+        from splade_es.page.app import listen, make_app
     except ImportError as error:
         raise EngineError(
             "The page needs fastapi and uvicorn", "Install them: pip install 'splade-es[serve]'"
@@ -56,15 +54,7 @@ def serve(
         app = make_app(
             searcher, documents, ["127.0.0.1", "localhost", "[::1]"] if loopback else ["*"]
         )
-        try:
-            listening = socket.create_server(
-                (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
-            )
-        except OSError as error:
-            raise EngineError(
-                f"Nothing can listen at {host}:{port} ({error.strerror})",
-                "Choose another --port or --host.",
-            ) from error
+        listening = listen(host, port)
         with listening:
             where = f"[{host}]" if ":" in host else host
             click.echo(f"http://{where}:{listening.getsockname()[1]}  (Ctrl-C ends it)")

@@ -8,6 +8,7 @@ picked on the device, and only they travel. The next window is tokenised meanwhi
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -66,7 +67,7 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 
 class Encoder:
-    """A SPLADE model ready to encode.
+    """A SPLADE model ready to encode, by several threads too.
 
     precision: auto is `fast_dtype`; int8, on x86 CPUs, multiplies with 8 bits inside the encoder,
     and exactly in the head. Raises ModelError for int8 elsewhere.
@@ -100,6 +101,7 @@ class Encoder:
             and not model.lexical
         )
         self._screen: int8.Screen | None = None
+        self._tokenizing = threading.Lock()  # a tokenizer that is set to truncate is for one thread
         self._share = 1.0  # of the budget of tokens, halved each time the memory does not suffice
         self.name = model.name
         self.max_length = model.max_length
@@ -145,7 +147,7 @@ class Encoder:
         waiting: deque[Future[list[list[int]]]] = deque()
         with ThreadPoolExecutor(1) as tokenizing:
             for window in _windows(texts, _WINDOW_BATCHES * max(1, budget // self.max_length)):
-                waiting.append(tokenizing.submit(_tokenize, self.model, window))
+                waiting.append(tokenizing.submit(self._tokenize, window))
                 if len(waiting) > 1:
                     yield from self._encode_window(waiting.popleft().result(), budget, with_sources)
             for future in waiting:
@@ -159,19 +161,24 @@ class Encoder:
         """
         tokenizer = self.model.tokenizer
         if tokenizer.is_fast:
-            encoding = tokenizer(
-                text, truncation=True, max_length=self.max_length, return_offsets_mapping=True
-            )
+            with self._tokenizing:
+                encoding = tokenizer(
+                    text, truncation=True, max_length=self.max_length, return_offsets_mapping=True
+                )
             return cast("list[tuple[int, int]]", encoding["offset_mapping"])
         spans = []
         end = 0
-        (ids,) = _tokenize(self.model, [text])
+        (ids,) = self._tokenize([text])
         for token in tokenizer.convert_ids_to_tokens(ids):
             surface = token.removeprefix("##")
             start = text.find(surface, end)
             spans.append((start, start + len(surface)) if start >= 0 else (end, end))
             end = spans[-1][1]
         return spans
+
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        with self._tokenizing:
+            return _tokenize(self.model, texts)
 
     def _encode_window(
         self, ids: list[list[int]], budget: int, with_sources: bool

@@ -22,7 +22,7 @@ from models import TEXTS
 from splade_es.engines import connect
 from splade_es.errors import Unavailable
 from splade_es.features import token_of
-from splade_es.page.app import make_app
+from splade_es.page.app import listen, make_app
 from splade_es.queries import load_text_encoder
 from splade_es.search import Searcher
 
@@ -35,7 +35,7 @@ def serving(searcher: Searcher) -> Iterator[str]:
         searcher.encoder.name, searcher.meta.max_length, side="document", few=True
     )
     app = make_app(searcher, documents, ["127.0.0.1"])
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with listen("127.0.0.1", 0) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

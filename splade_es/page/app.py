@@ -6,7 +6,7 @@ text, never as HTML, and its policy lets no other script run.
 
 from __future__ import annotations
 
-import threading
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,7 +19,14 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 
 from splade_es import __version__
-from splade_es.errors import AccessDenied, IndexMissing, QueryError, SpladeEsError, Unavailable
+from splade_es.errors import (
+    AccessDenied,
+    EngineError,
+    IndexMissing,
+    QueryError,
+    SpladeEsError,
+    Unavailable,
+)
 from splade_es.expand import expand, expansions
 from splade_es.explain import explain
 from splade_es.features import surface, token_of
@@ -140,7 +147,6 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
         description="How an index answers queries, and why.",
     )  # fmt: skip
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
-    encoding = threading.Lock()  # tokenizers are for one thread at a time
 
     @app.middleware("http")
     async def add_policy(
@@ -172,9 +178,8 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
     def search(question: Question) -> Answer:
         """Hits, what made their scores, and the expansion of the query."""
         started = time.perf_counter()
-        with encoding:
-            row = searcher.encode(question.query, with_sources=True)
-            tokens = expansions(searcher.encoder, question.query, row, None)
+        row = searcher.encode(question.query, with_sources=True)
+        tokens = expansions(searcher.encoder, question.query, row, None)
         clauses = _changed(searcher.clauses(row), question.factors)
         if question.mode == "pruned":
             clauses = clauses[: question.top_k]
@@ -191,8 +196,7 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
     @app.get("/api/explain")
     def why(query: Annotated[str, Query(max_length=100_000)], id: str) -> Why:
         """What makes up the score of one document for a query, and which words caused it."""
-        with encoding:
-            found = explain(searcher, documents, query, id)
+        found = explain(searcher, documents, query, id)
         (body,) = [d.body for d in searcher.engine.documents(searcher.index, [id])] or [""]
         end = max((part.end for part in found.contributions), default=0)
         return Why(
@@ -208,8 +212,7 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
         found = searcher.engine.documents(searcher.index, [id])
         if not found or not found[0].body.strip():
             raise QueryError(f"The index has no text of the document {id!r}", "Ask for another.")
-        with encoding:
-            tokens = expand(documents, found[0].body, Quantizer(searcher.meta.scale))
+        tokens = expand(documents, found[0].body, Quantizer(searcher.meta.scale))
         body = found[0].body.lower()
         return [
             DocumentToken(
@@ -220,6 +223,21 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
 
     app.mount("/", StaticFiles(directory=Path(__file__).parent / "static", html=True))
     return app
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Where the page is served; port 0 takes any that is free. Raises EngineError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise EngineError(
+            f"Nothing can listen at {host}:{port} ({error.strerror})",
+            "Choose another --port or --host.",
+        ) from error
+    # asyncio leaves it unset on sockets that it has not made, which costs 40 ms an answer
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def _changed(clauses: list[Clause], factors: dict[str, float]) -> list[Clause]:

@@ -210,27 +210,29 @@ def test_exactly_the_bad_documents_are_set_aside_and_mended(
     url = request.getfixturevalue(server)
     index = f"bad-{uuid.uuid4().hex[:8]}"
     corpus = tmp_path / "c.jsonl"
-    bad = {
-        50: '{"_id": "d50", "text": "a", "o": "no object, as in the others"}',
-        150: json.dumps({"_id": "x" * 513, "text": "a"}),
-        250: '{"_id": "d250", "text": "a", "weight": NaN}',
-    }
+    kinds = [  # one of every hundred documents, of each kind in turn
+        '{{"_id": "d{n}", "text": "heart", "o": "no object, as those before"}}',
+        '{{"_id": "' + "long" * 200 + '{n}", "text": "heart"}}',
+        '{{"_id": "d{n}", "text": "heart", "weight": NaN}}',
+    ]
+    bad = {n: kinds[n // 100 % 3].format(n=n) for n in range(50, 3000, 100)}
     lines = [bad.get(n, json.dumps({"_id": f"d{n}", "text": "heart", "o": {"k": 1}}))
-             for n in range(400)]  # fmt: skip
+             for n in range(3000)]  # fmt: skip
     corpus.write_text("\n".join(lines) + "\n")
     to = ("--model", tiny_model, "--index", index, "--url", url)
     result = run("index", corpus, *to, "--json")
-    assert result.exit_code == 1 and result.stderr.startswith("Error: 3 of 400 lines were rejected")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: 30 of 3,000 lines were rejected")
     summary = json.loads(result.stdout)
-    assert (summary["indexed"], summary["rejected"]) == (397, 3)
+    assert (summary["indexed"], summary["rejected"]) == (2970, 30)
     rejects = [json.loads(x) for x in Path("c.jsonl.rejects.jsonl").read_text().splitlines()]
     assert sorted(reject["place"] for reject in rejects) == sorted(f"{corpus}:{n + 1}" for n in bad)
     assert not list(tmp_path.glob("*.journal"))
     mended = tmp_path / "mended.jsonl"
     mended.write_text("".join(f'{{"_id": "d{n}", "text": "mended"}}\n' for n in bad))
-    assert load(mended, *to[1:])["indexed"] == 3
+    assert load(mended, *to[1:])["indexed"] == 30
     engine = connect(url)
-    assert sorted(engine.ids(index)) == sorted(f"d{n}" for n in range(400))
+    assert sorted(engine.ids(index)) == sorted(f"d{n}" for n in range(3000))
     engine.delete(index)
     engine.close()
 
