@@ -29,7 +29,7 @@ def dashboards(
     Example:
       splade-es dashboards --index articles --kibana http://localhost:5601
     """
-    from splade_es.dashboards import dashboard_id, import_objects, ndjson, saved_objects
+    from splade_es.dashboards import import_objects, ndjson, saved_objects
     from splade_es.errors import CorpusError
     from splade_es.files import whole_file
 
@@ -44,5 +44,4 @@ def dashboards(
             file.write(ndjson(objects))
         click.echo(f"{len(objects)} objects in {Path(output)}")
     else:
-        base = import_objects(given[0], objects)
-        click.echo(f"{base}/app/dashboards#/view/{dashboard_id(index_name)}")
+        click.echo(import_objects(given[0], objects))

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @click.option("--query", is_flag=True, help="Take the text WHAT for a query, not a document.")
 @click.option("--queries", help="Compare two indices by the results of the queries in this file.")
 @click.option("-k", default=10, show_default=True, help="Results that are compared.")
-@click.option("--tokens", default=20, show_default=True, help="Tokens to show.")
+@click.option(
+    "--tokens", type=click.IntRange(0), default=20, show_default=True, help="Tokens to show."
+)
 @url_option
 @json_option
 def diff(
@@ -54,7 +56,9 @@ def diff(
         _diff_indices(before, after, queries, k, tokens, url, as_json)
     elif queries:
         raise click.UsageError("--queries is for two indices: leave out WHAT.")
-    elif what == "-" or os.path.exists(what):
+    elif what == "-" or os.path.exists(what) or what.endswith((".jsonl", ".gz")):
+        if query:
+            raise click.UsageError("--query is for a text.")
         _diff_corpus(before, after, what, tokens, as_json)
     else:
         _diff_text(before, after, what, query, tokens, as_json)

@@ -14,6 +14,11 @@ def print_json(record: Any) -> None:
     click.echo(json.dumps(record, ensure_ascii=False))
 
 
+def printable(text: str) -> str:
+    """Without what would move the cursor or colour the terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 def bar(share: float) -> str:
     """A bar of a table. share: of the longest."""
     return "█" * max(1, round(20 * share))
@@ -38,6 +43,6 @@ def print_table(
         left = not number or column in text
         table.add_column(column, justify="left" if left else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(escape(printable(cell)) for cell in row))
     # a pipe has no width: do not fold lines there
     Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)

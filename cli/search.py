@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from splade_es.cli.options import json_option, open_engine, query_options
-from splade_es.cli.output import print_json
+from splade_es.cli.output import print_json, printable
 
 # Tokens of a hit that are listed, if they are to be.
 _SHOWN = 8
@@ -49,9 +49,9 @@ def search(
             found = {"rank": rank, "id": hit.id, "score": hit.score, "source": hit.source}
             print_json({**found, "contributions": scores} if explain else found)
             continue
-        title = hit.source.get("title") or ""
-        click.echo(f"{rank:>3}. {hit.score:8.3f}  {hit.id}{f'  {title}' if title else ''}")
-        click.echo(f"               {snippet(hit.source.get('text', ''))}")
+        title = str(hit.source.get("title") or "")
+        click.echo(printable(f"{rank:>3}. {hit.score:8.3f}  {hit.id}{title and f'  {title}'}"))
+        click.echo(f"               {printable(snippet(str(hit.source.get('text') or '')))}")
         if explain:
             strongest = [f"{token} {score:.3f}" for token, score in [*scores.items()][:_SHOWN]]
             more = f", {len(scores) - _SHOWN} more" if len(scores) > _SHOWN else ""

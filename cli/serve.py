@@ -10,7 +10,13 @@ from splade_es.cli.options import open_engine, query_options
 @click.command()
 @query_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
-@click.option("--port", default=8765, show_default=True, help="0 takes any that is free.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8765,
+    show_default=True,
+    help="0 takes any that is free.",
+)
 def serve(
     index_name: str,
     url: str | None,
@@ -50,12 +56,12 @@ def serve(
         documents = load_text_encoder(
             searcher.encoder.name, searcher.meta.max_length, side="document", few=True
         )
-        loopback = host in ("127.0.0.1", "localhost", "::1")
-        app = make_app(
-            searcher, documents, ["127.0.0.1", "localhost", "[::1]"] if loopback else ["*"]
-        )
-        listening = listen(host, port)
-        with listening:
-            where = f"[{host}]" if ":" in host else host
-            click.echo(f"http://{where}:{listening.getsockname()[1]}  (Ctrl-C ends it)")
+        # Else a page of another site could reach it, by a name that stands for this machine.
+        hosts = ["127.0.0.1", "localhost", host]
+        if host in ("0.0.0.0", "::"):
+            hosts = ["*"]
+            click.echo("Whoever reaches this machine can search the index.", err=True)
+        app = make_app(searcher, documents, hosts)
+        with listen(host, port) as listening:
+            click.echo(f"http://{host}:{listening.getsockname()[1]}  (Ctrl-C ends it)")
             uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])

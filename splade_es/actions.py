@@ -21,6 +21,7 @@ from splade_es.records import Action, Document, Quantized
 _TOP = 20
 # From {"heart":12,"valve":9} to heart:12 valve:9, with the quotes and braces left out.
 _SPACES = bytes.maketrans(b",", b" ")
+_SPLIT = frozenset(',{"}')
 
 _Strings: TypeAlias = NDArray[np.object_]
 
@@ -44,7 +45,7 @@ class ToAction:
         # those that do not stand in JSON as they should be shown
         self._odd = np.array(
             [
-                "," in token or orjson.dumps(name) != f'"{token}"'.encode()
+                not _SPLIT.isdisjoint(token) or orjson.dumps(name) != f'"{token}"'.encode()
                 for name, token in zip(names, vocabulary, strict=True)
             ]
         )

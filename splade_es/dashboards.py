@@ -19,7 +19,8 @@ from splade_es.engines.base import check_index_name
 from splade_es.errors import EngineError
 
 # Both products must be told that no other site's page sends the request; each ignores the other's.
-_HEADERS = {"kbn-xsrf": "splade-es", "osd-xsrf": "splade-es"}
+# OpenSearch Dashboards would put the objects where this user alone sees them.
+_HEADERS = {"kbn-xsrf": "splade-es", "osd-xsrf": "splade-es", "securitytenant": "global"}
 _SOURCE_INDEX = "kibanaSavedObjectMeta.searchSourceJSON.index"
 
 
@@ -73,7 +74,7 @@ def ndjson(objects: list[dict[str, Any]]) -> str:
 
 
 def import_objects(url: str, objects: list[dict[str, Any]]) -> str:
-    """Import them, in place of earlier ones; the URL, without credentials, as it was taken.
+    """Import them, in place of earlier ones; the URL of the dashboard, without credentials.
 
     url: of Kibana or OpenSearch Dashboards, with the path of a space if it is to go there;
     credentials as for the server, see `Address.parse`. Raises EngineError, also if only some were
@@ -100,20 +101,23 @@ def import_objects(url: str, objects: list[dict[str, Any]]) -> str:
     try:
         body: Any = json.loads(answer.data)
     except ValueError:
-        body = {}
+        body = None
+    body = body if isinstance(body, dict) else {}
     if answer.status >= 400:
-        raise engine_error(answer.status, {"error": body.get("message", body)}, base)
+        said = body.get("message") or body.get("error") or ""
+        raise engine_error(answer.status, {"error": said}, base)
     if answer.status != 200 or "success" not in body:  # a page to log in at, say
         raise unreadable(base)
     if not body["success"]:
-        refused = body["errors"]
-        first = refused[0]
+        (first, *_) = body.get("errors") or [{"type": "objects", "id": "?", "error": {"type": ""}}]
         raise EngineError(
             f"{base} took {body['successCount']} of {len(objects)} objects; not the "
             f"{first['type']} {first.get('title') or first['id']!r}: {_why(first['error'])}",
             "Import the file of --output in its Saved Objects page to see more.",
         )
-    return base
+    # In another space than that of an earlier import it gets an id of its own.
+    ids = {done["type"]: done.get("destinationId") for done in body.get("successResults", [])}
+    return f"{base}/app/dashboards#/view/{ids.get('dashboard') or objects[-1]['id']}"
 
 
 def _part(name: str, index: str) -> dict[str, Any]:

@@ -7,13 +7,16 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
 
 from splade_es.encoder import Encoder
 from splade_es.errors import CorpusError
 from splade_es.features import feature_names
+from splade_es.quantize import Quantizer
 from splade_es.queries import TextEncoder
-from splade_es.records import Document, Query, Rejected, Run, SparseRow
+from splade_es.records import Document, Query, Rejected, Run
 from splade_es.search import Searcher
 
 # Documents that are encoded by either model at once.
@@ -63,7 +66,9 @@ class Change:
 
 def diff_texts(before: TextEncoder, after: TextEncoder, text: str) -> list[WeightChange]:
     """All tokens that either model finds in a text, the strongest by either first."""
-    old, new = (_weights(encoder, *encoder.encode([text])) for encoder in (before, after))
+    (row_before,), (row_after,) = before.encode([text]), after.encode([text])
+    old = _by_token(before, row_before.ids, row_before.weights)
+    new = _by_token(after, row_after.ids, row_after.weights)
     changes = [WeightChange(token, old.get(token, 0.0), new.get(token, 0.0)) for token in old | new]
     return sorted(changes, key=lambda change: (-max(change.before, change.after), change.token))
 
@@ -72,6 +77,7 @@ def diff_corpus(
     before: Encoder, after: Encoder, documents: Iterable[Document | Rejected]
 ) -> Change:
     """What two models make of the same documents. Raises CorpusError for a line that is none."""
+    quantizer = Quantizer()  # what rounds to nothing is in no index
     seen_before: Counter[str] = Counter()
     seen_after: Counter[str] = Counter()
     least: list[tuple[float, str]] = []  # a heap of those that change most, negated
@@ -82,7 +88,10 @@ def diff_corpus(
         nonlocal total, count
         texts = [document.body for document in window]
         for document, *rows in zip(window, before.encode(texts), after.encode(texts), strict=True):
-            old, new = _weights(before, rows[0]), _weights(after, rows[1])
+            old, new = (
+                _by_token(encoder, *quantizer.quantize(row)[:2])
+                for encoder, row in zip((before, after), rows, strict=True)
+            )
             seen_before.update(old.keys())
             seen_after.update(new.keys())
             alike = _cosine(old, new)
@@ -123,10 +132,10 @@ def diff_indices(before: Searcher, after: Searcher, queries: Sequence[Query], k:
     )
 
 
-def _weights(encoder: TextEncoder, row: SparseRow) -> dict[str, float]:
-    vocabulary = encoder.vocabulary
-    pairs = zip(row.ids.tolist(), row.weights.tolist(), strict=True)
-    return {vocabulary[id]: weight for id, weight in pairs}
+def _by_token(encoder: TextEncoder, ids: NDArray[Any], weights: NDArray[Any]) -> dict[str, float]:
+    """ids, weights: [n]."""
+    pairs = zip(ids.tolist(), weights.tolist(), strict=True)
+    return {encoder.vocabulary[id]: weight for id, weight in pairs}
 
 
 def _cosine(a: dict[str, float], b: dict[str, float]) -> float:

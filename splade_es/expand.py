@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from splade_es.errors import QueryError
 from splade_es.quantize import Quantizer
 from splade_es.queries import TextEncoder, check_text
 from splade_es.records import SparseRow
+
+# Thai to Khmer, kana, and the characters of Chinese: written without spaces.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff]"
+)
 
 
 class Expansion(NamedTuple):
@@ -53,11 +60,16 @@ def expansions(
         if quantizer and id not in stored:
             continue
         start, end = spans[source]
-        while 0 < start < end and text[start - 1].isalnum() and text[start].isalnum():
+        while 0 < start < end and _one_word(text[start - 1 : start + 1]):
             start -= 1  # a token is often a piece of a word: show the whole
-        while start < end < len(text) and text[end].isalnum() and text[end - 1].isalnum():
+        while start < end < len(text) and _one_word(text[end - 1 : end + 1]):
             end += 1
         tokens.append(
             Expansion(encoder.vocabulary[id], weight, stored.get(id), text[start:end], start, end)
         )
     return sorted(tokens, key=lambda token: (-token.weight, token.token))
+
+
+def _one_word(pair: str) -> bool:
+    """Whether two neighbouring characters are of one word."""
+    return pair[0].isalnum() and pair[1].isalnum() and not _UNSPACED.search(pair)

@@ -70,15 +70,14 @@ def explain(searcher: Searcher, documents: TextEncoder, text: str, id: str) -> E
     for feature, boost in clauses:
         query = asked[token_of(feature)]
         if score := scores.get(feature):
-            word, start, end = ("", 0, 0)
-            if cause := caused.get(query.token):
+            stored, word, start, end = round(score / boost), "", 0, 0
+            cause = caused.get(query.token)
+            # else the features are of another text, as a backfill may have made them of any field
+            if cause and abs((cause.stored or 0) - stored) <= 1 + stored // 20:
                 word, start, end = cause.word, cause.start, cause.end
             contributions.append(
-                Contribution(
-                    query.token, score, query.weight, round(score / boost), query.word,
-                    word, start, end,
-                )
-            )  # fmt: skip
+                Contribution(query.token, score, query.weight, stored, query.word, word, start, end)
+            )
         else:
             unmatched.append(query)
     contributions.sort(key=lambda part: (-part.score, part.token))

@@ -184,8 +184,16 @@ def test_an_import(stub: Stub, monkeypatch: pytest.MonkeyPatch, option: str) -> 
     assert headers["content-type"].startswith("multipart/form-data")
     (body,) = stub.bodies
     assert b'name="file"; filename="splade-es.ndjson"' in body
+    assert headers["securitytenant"] == "global"
     sent = [json.loads(line) for line in body.splitlines() if line.startswith(b'{"type"')]
     assert sent == list(OBJECTS.values())
+
+
+def test_a_dashboard_that_got_another_id_in_another_space(stub: Stub) -> None:
+    done = [{"type": "dashboard", "id": "splade-es-articles", "destinationId": "b1c2"}]
+    stub.says(200, {"success": True, "successCount": 11, "successResults": done})
+    result = run("dashboards", "--index", "articles", "--kibana", stub.url)
+    assert result.stdout == f"{stub.url}/app/dashboards#/view/b1c2\n"
 
 
 REFUSED = {
@@ -214,6 +222,10 @@ REFUSED = {
             r"answers 401 ([security_exception]: no). Set SPLADE_ES_API_KEY",
         ),
         (404, {"statusCode": 404, "message": "Not Found"}, "answers 404 (Not Found)"),
+        # Elasticsearch itself
+        (406, {"error": "Content-Type header is not supported"}, "answers 406 (Content-Type head"),
+        (200, b"null", "answers what cannot be read"),
+        (200, {"success": False, "successCount": 0, "errors": []}, "took 0 of 11 objects"),
         (200, b"<html>log in</html>", "answers what cannot be read"),
         (302, b"", "answers what cannot be read"),
         (502, b"<html>nginx</html>", "answers 502"),

@@ -14,6 +14,7 @@ import pytest
 from command_line import run
 from models import TEXTS
 from splade_es.encoder import Encoder
+from splade_es.quantize import Quantizer
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -23,12 +24,14 @@ def other_model(make_masked_lm: Callable[..., str]) -> str:
     return make_masked_lm(seed=1)
 
 
-def vectors(model: str, texts: list[str]) -> list[dict[str, float]]:
+def vectors(model: str, texts: list[str], stored: bool = False) -> list[dict[str, float]]:
     encoder = Encoder.load(model)
-    return [
-        {encoder.vocabulary[i]: w for i, w in zip(r.ids.tolist(), r.weights.tolist(), strict=True)}
-        for r in encoder.encode(texts)
-    ]
+    found = []
+    for row in encoder.encode(texts):
+        ids, weights = Quantizer().quantize(row)[:2] if stored else (row.ids, row.weights)
+        pairs = zip(ids.tolist(), weights.tolist(), strict=True)
+        found.append({encoder.vocabulary[id]: weight for id, weight in pairs})
+    return found
 
 
 def records(*args: object) -> list[Any]:
@@ -55,7 +58,7 @@ def test_two_models_on_a_text(tiny_model: str, other_model: str) -> None:
 
 
 def test_two_models_on_a_corpus(tiny_model: str, other_model: str, corpus_file: Path) -> None:
-    old, new = (vectors(model, list(TEXTS.values())) for model in (tiny_model, other_model))
+    old, new = (vectors(model, [*TEXTS.values()], True) for model in (tiny_model, other_model))
     (change,) = records("diff", tiny_model, other_model, corpus_file)
     assert change["documents"] == [5, 5]
     assert change["active"] == [sum(map(len, old)) / 5, sum(map(len, new)) / 5]

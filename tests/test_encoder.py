@@ -9,7 +9,7 @@ import torch
 from models import TEXTS, WORDS
 from splade_es.encoder import Encoder
 from splade_es.errors import ModelError, QueryError
-from splade_es.expand import expand
+from splade_es.expand import expand, expansions
 from splade_es.quantize import Quantizer
 
 
@@ -84,6 +84,28 @@ def test_expansion_names_the_word_that_caused_each_token(encoder: Encoder) -> No
 def test_expansion_of_a_document_shows_what_is_stored(encoder: Encoder) -> None:
     for token in expand(encoder, "vitamin milk", Quantizer(scale=10)):
         assert token.stored == round(token.weight * 10) > 0
+
+
+def test_a_word_ends_where_scripts_without_spaces_do(encoder: Encoder) -> None:
+    row = next(iter(encoder.encode(["heart"], with_sources=True)))
+
+    class Spans:
+        vocabulary = encoder.vocabulary
+
+        def __init__(self, span: tuple[int, int]) -> None:
+            self.span = span
+
+        def token_spans(self, text: str) -> list[tuple[int, int]]:
+            return [self.span] * 64
+
+    for text, span, word in (
+        ("心臓発作の治療", (0, 2), "心臓"),
+        ("a headache again", (2, 6), "headache"),
+        ("ein Herzinfarkt", (8, 15), "Herzinfarkt"),
+        ("ห้องน้ำ", (0, 4), "ห้อง"),
+    ):
+        found = expansions(Spans(span), text, row, None)  # type: ignore[arg-type]
+        assert {token.word for token in found} == {word}
 
 
 def test_expansion_of_nothing(encoder: Encoder) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from command_line import run
 from models import TEXTS, WORDS
@@ -97,3 +98,38 @@ def test_the_commands_explain(corpus_file: Path, tiny_model: str) -> None:
     assert f"BM25: {found['bm25']:.3f}, place 1" in shown
     missing = run("explain", "heart", "nowhere", "--index", "texts")
     assert missing.exit_code == 1 and "There is no document 'nowhere'" in missing.stderr
+
+
+def test_a_pruned_index_of_an_inference_free_model(
+    tiny_model: str, tmp_path: Path, home: Path
+) -> None:
+    """Query tokens from a table; and only what is stored is explained."""
+    from splade_es.model import SpladeModel
+    from splade_es.retriever import QueryTable, Retriever
+
+    model = SpladeModel.load(tiny_model)
+    table = QueryTable(torch.ones(len(model.tokenizer)), model.silent[: len(model.tokenizer)])
+    saved = str(tmp_path / "idf")
+    Retriever(model, table).save(saved)
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text(
+        "".join(json.dumps({"_id": id, "text": text}) + "\n" for id, text in TEXTS.items())
+    )
+    to = ("--model", saved, "--index", "idf", "--top-k", 6)
+    assert run("index", corpus, *to).exit_code == 0
+    for id in TEXTS:
+        result = run("explain", TEXTS[id], id, "--index", "idf", "--json")
+        found = json.loads(result.stdout)
+        (view,) = [
+            hit["source"]["splade_view"]
+            for hit in map(
+                json.loads,
+                run("search", TEXTS[id], "--index", "idf", "--json").stdout.splitlines(),
+            )
+            if hit["id"] == id
+        ] or [""]
+        stored = dict(item.rsplit(":", 1) for item in view.split())
+        assert len(stored) <= 6
+        for part in found["contributions"]:
+            assert (part["query_weight"], str(part["stored"])) == (1.0, stored[part["token"]])
+            assert part["query_word"].lower() == part["token"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from importlib.resources import files
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from splade_es.actions import ToAction
 from splade_es.errors import ModelError
 from splade_es.features import (
     CODEC,
@@ -18,6 +20,7 @@ from splade_es.features import (
     token_of,
     vocabulary_sha256,
 )
+from splade_es.records import Document, Quantized
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +95,19 @@ def test_the_codec_and_the_hash_stay_what_indices_remember() -> None:
     assert CODEC == 1
     expected = hashlib.sha256(b'["a", "\\u00e9."]').hexdigest()
     assert vocabulary_sha256(("a", "é.")) == expected
+
+
+def test_a_vector_can_be_read_whatever_its_tokens_are() -> None:
+    tokens = ["heart", "{", "}", ",", '"', ".", "a{b", "1,000", "\\", "é", "##ing", "%"]
+    row = Quantized(np.arange(12, dtype=np.int32), np.arange(12, 0, -1, dtype=np.int32), 0)
+    action = ToAction(tokens, "", "model")(Document("a", "heart"), row)
+    assert action.source is not None
+    shown = [item.rsplit(":", 1) for item in action.source["splade_view"].split(" ")]
+    assert [(token, int(value)) for token, value in shown] == list(
+        zip(tokens, range(12, 0, -1), strict=True)
+    )
+    plain = ToAction(["heart", "é", "##ing"], "", "model")(
+        Document("a", "heart"), Quantized(row.ids[:3], row.values[:3], 0)
+    )
+    assert plain.source is not None and plain.source["splade_view"] == "heart:12 é:11 ##ing:10"
+    assert plain.source["splade_new"] == ["é", "##ing"]

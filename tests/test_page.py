@@ -99,8 +99,9 @@ def test_the_api_on_every_engine(searcher: Searcher) -> None:
             assert hit["score"] == pytest.approx(score)
         assert hybrid["hits"][0]["text"]
 
-        _, why = ask(url, "/api/explain", query=query, id="heart")
+        _, why = ask(url, "/api/explain", {"query": query, "id": "heart"})
         assert why["body"] == TEXTS["heart"]
+        assert any(part["document_word"] for part in why["contributions"])
         for part in why["contributions"]:
             assert why["body"][part["start"] : part["end"]] == part["document_word"]
         _, vector = ask(url, "/api/document", id="heart")
@@ -112,7 +113,10 @@ def test_the_api_on_every_engine(searcher: Searcher) -> None:
 
         for path, body in (("/api/search", {"query": " "}), ("/api/search", {"query": "☃"})):
             assert ask(url, path, body)[0] == 400
-        assert ask(url, "/api/explain", query=query, id="nowhere")[0] == 400
+        assert ask(url, "/api/explain", {"query": query, "id": "nowhere"})[0] == 400
+        for bad in ({"query": "a" * 100_001}, {"query": "a", "factors": {"a": -1}}, {}):
+            status, refused = ask(url, "/api/search", bad)
+            assert status == 422 and set(refused) == {"error", "hint"}
         assert ask(url, "/api/document", id="empty")[0] == 400
         status, long = ask(url, "/api/search", {"query": "heart attack " * 1000})
         assert status == 200 and long["hits"]
@@ -204,6 +208,7 @@ def test_a_person_searches_and_sees_why(local: Searcher, page: Page) -> None:
         heart.get_by_text("The whole vector").click()
         expect(heart).to_contain_text("of them not in the text")
         smile = page.locator("article", has_text="smile")
+        expect(smile.locator("mark").first).to_be_visible()
         for mark in smile.locator("mark").all():  # characters are counted alike on both sides
             assert mark.inner_text() in {"the", "heart", "and", "pain", "😀"}
 

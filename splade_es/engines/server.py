@@ -146,7 +146,12 @@ class ServerEngine(ServerIndices):
     def match(self, index: str, texts: Sequence[str], k: int) -> list[list[ScoredId]]:
         check_search([], k)
         self._field_type(index)
-        return self._msearch(index, [{"match": {"text": {"query": text}}} for text in texts], k)
+        ours = {"exists": {"field": "splade_id"}}  # a backfilled index may have others
+        queries = [
+            {"bool": {"must": [{"match": {"text": {"query": text}}}], "filter": [ours]}}
+            for text in texts
+        ]
+        return self._msearch(index, queries, k)
 
     def _msearch(self, index: str, queries: list[dict[str, Any]], k: int) -> list[list[ScoredId]]:
         results: list[list[ScoredId]] = []

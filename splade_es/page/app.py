@@ -12,13 +12,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 
 from splade_es import __version__
+from splade_es.engines.base import MAX_CLAUSES
 from splade_es.errors import (
     AccessDenied,
     EngineError,
@@ -29,8 +31,9 @@ from splade_es.errors import (
 )
 from splade_es.expand import expand, expansions
 from splade_es.explain import explain
-from splade_es.features import surface, token_of
+from splade_es.features import feature_name, surface, token_of
 from splade_es.fusion import reciprocal_rank_fusion
+from splade_es.indexing import check_same
 from splade_es.quantize import Quantizer
 from splade_es.queries import TextEncoder
 from splade_es.records import Clause, Hit, ScoredId
@@ -68,10 +71,11 @@ class QueryToken(BaseModel):
 
 
 class TokenScore(BaseModel):
-    """What a token adds to a score."""
+    """What a token adds to a score. new: whether the text, if there is one, does not contain it."""
 
     token: str
     score: float
+    new: bool
 
 
 class Found(BaseModel):
@@ -92,6 +96,13 @@ class Answer(BaseModel):
     tokens: list[QueryToken]
     engine_ms: float
     took_ms: float
+
+
+class Pair(BaseModel):
+    """A query and a document."""
+
+    query: str = Field(max_length=100_000)
+    id: str
 
 
 class Part(BaseModel):
@@ -120,13 +131,20 @@ class Why(BaseModel):
 
 
 class DocumentToken(BaseModel):
-    """A token of a document, as the model makes it of the text. stored: the integer of the index;
-    new: whether the text does not contain it."""
+    """A token of a document. stored: the integer of the index; word: what caused it; new: whether
+    the text does not contain it."""
 
     token: str
     stored: int
     word: str
     new: bool
+
+
+class Problem(BaseModel):
+    """What is wrong, and what to do."""
+
+    error: str
+    hint: str
 
 
 class Index(BaseModel):
@@ -145,6 +163,7 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
     app = FastAPI(
         title="splade-es", version=__version__, docs_url=None, redoc_url=None,
         description="How an index answers queries, and why.",
+        responses={status: {"model": Problem} for status in (400, 403, 404, 422, 502, 503)},
     )  # fmt: skip
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
 
@@ -165,6 +184,12 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
         status = statuses.get(type(error), 502)
         return JSONResponse({"error": error.message, "hint": error.hint}, status)
 
+    @app.exception_handler(RequestValidationError)
+    def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]  # its input may be what JSON cannot hold
+        what = f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}"
+        return JSONResponse({"error": what, "hint": "See /openapi.json."}, 422)
+
     @app.get("/api/index")
     def about() -> Index:
         """What is searched."""
@@ -178,9 +203,12 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
     def search(question: Question) -> Answer:
         """Hits, what made their scores, and the expansion of the query."""
         started = time.perf_counter()
+        check_same(searcher.engine.meta(searcher.index), searcher.meta, searcher.index)
         row = searcher.encode(question.query, with_sources=True)
+        asked_for = searcher.clauses(row)
+        sent = {token_of(clause.feature) for clause in asked_for}
         tokens = expansions(searcher.encoder, question.query, row, None)
-        clauses = _changed(searcher.clauses(row), question.factors)
+        clauses = _changed(asked_for, question.factors)
         if question.mode == "pruned":
             clauses = clauses[: question.top_k]
         asked = time.perf_counter()
@@ -188,19 +216,23 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
         ended = time.perf_counter()
         return Answer(
             hits=[_found(hit) for hit in hits],
-            tokens=[QueryToken(token=t.token, weight=t.weight, word=t.word) for t in tokens],
+            tokens=[
+                QueryToken(token=t.token, weight=t.weight, word=t.word)
+                for t in tokens
+                if t.token in sent
+            ],
             engine_ms=1000 * (ended - asked),
             took_ms=1000 * (time.perf_counter() - started),
         )
 
-    @app.get("/api/explain")
-    def why(query: Annotated[str, Query(max_length=100_000)], id: str) -> Why:
+    @app.post("/api/explain")
+    def why(pair: Pair) -> Why:
         """What makes up the score of one document for a query, and which words caused it."""
-        found = explain(searcher, documents, query, id)
-        (body,) = [d.body for d in searcher.engine.documents(searcher.index, [id])] or [""]
+        found = explain(searcher, documents, pair.query, pair.id)
+        (body,) = [d.body for d in searcher.engine.documents(searcher.index, [pair.id])] or [""]
         end = max((part.end for part in found.contributions), default=0)
         return Why(
-            id=id, score=found.score, body=body[: max(_SHOWN, end)],
+            id=pair.id, score=found.score, body=body[: max(_SHOWN, end)],
             contributions=[Part(**part._asdict()) for part in found.contributions],
             unmatched=[token.token for token in found.unmatched],
             bm25=found.bm25, bm25_rank=found.bm25_rank,
@@ -208,18 +240,22 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
 
     @app.get("/api/document")
     def vector(id: str) -> list[DocumentToken]:
-        """All tokens of a document, the strongest first."""
+        """The tokens of a document that the model finds in its text, the strongest first, with what
+        the index has of them."""
         found = searcher.engine.documents(searcher.index, [id])
         if not found or not found[0].body.strip():
             raise QueryError(f"The index has no text of the document {id!r}", "Ask for another.")
-        tokens = expand(documents, found[0].body, Quantizer(searcher.meta.scale))
+        tokens = expand(documents, found[0].body, Quantizer(searcher.meta.scale))[:MAX_CLAUSES]
+        clauses = [Clause(feature_name(token.token), 1.0) for token in tokens]
+        stored = searcher.engine.explain(searcher.index, clauses, id)
         body = found[0].body.lower()
         return [
             DocumentToken(
-                token=t.token, stored=t.stored or 0, word=t.word, new=surface(t.token) not in body
+                token=t.token, stored=round(stored[name]), word=t.word,
+                new=surface(t.token) not in body,
             )
-            for t in tokens
-        ]
+            for t, (name, _) in zip(tokens, clauses, strict=True) if name in stored
+        ]  # fmt: skip
 
     app.mount("/", StaticFiles(directory=Path(__file__).parent / "static", html=True))
     return app
@@ -227,9 +263,8 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
 
 def listen(host: str, port: int) -> socket.socket:
     """Where the page is served; port 0 takes any that is free. Raises EngineError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listening = socket.create_server((host, port), family=family)
+        listening = socket.create_server((host, port))
     except OSError as error:
         raise EngineError(
             f"Nothing can listen at {host}:{port} ({error.strerror})",
@@ -257,13 +292,13 @@ def _hits(searcher: Searcher, question: Question, clauses: list[Clause]) -> list
         return _with_texts(searcher, ranked, {})
     if not clauses:
         raise QueryError("Every token of the query is muted", "Turn one of them up.")
-    hits = engine.search(index, clauses, k, contributions=True)
     if question.mode != "hybrid":
-        return hits
-    (tokens,) = engine.search_many(index, [clauses], _FUSED)
+        return engine.search(index, clauses, k, contributions=True)
+    tokens = engine.search(index, clauses, _FUSED, contributions=True)
     (words,) = engine.match(index, [question.query], _FUSED)
-    fused = reciprocal_rank_fusion([[hit.id for hit in found] for found in (tokens, words)])[:k]
-    return _with_texts(searcher, fused, {hit.id: hit for hit in hits})
+    rankings = [[hit.id for hit in tokens], [hit.id for hit in words]]
+    fused = reciprocal_rank_fusion(rankings)[:k]
+    return _with_texts(searcher, fused, {hit.id: hit for hit in tokens})
 
 
 def _with_texts(searcher: Searcher, ranked: list[ScoredId], known: dict[str, Hit]) -> list[Hit]:
@@ -281,8 +316,10 @@ def _with_texts(searcher: Searcher, ranked: list[ScoredId], known: dict[str, Hit
 
 def _found(hit: Hit) -> Found:
     title, text = (str(hit.source.get(name) or "") for name in ("title", "text"))
-    parts = sorted(hit.contributions.items(), key=lambda part: (-part[1], part[0]))
-    return Found(
-        id=hit.id, score=hit.score, title=title, text=text[:_SHOWN],
-        contributions=[TokenScore(token=token_of(name), score=score) for name, score in parts],
-    )  # fmt: skip
+    body = f"{title} {text}".lower()
+    parts = [
+        TokenScore(token=token, score=score, new=bool(text) and surface(token) not in body)
+        for token, score in ((token_of(name), score) for name, score in hit.contributions.items())
+    ]
+    parts.sort(key=lambda part: (-part.score, part.token))
+    return Found(id=hit.id, score=hit.score, title=title, text=text[:_SHOWN], contributions=parts)

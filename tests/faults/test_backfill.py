@@ -132,6 +132,16 @@ def test_no_edit_of_another_writer_is_lost(
     expected = float(Quantizer().quantize(row).values.sum())
     assert sum(engine.explain(index, clauses, "d7").values()) == expected
 
+    # BM25 and explanations leave alone what the backfill never saw, and whose text is elsewhere
+    engine._request("PUT", index, "/_mapping", {"properties": {"text": {"type": "text"}}})
+    engine._request("PUT", index, "/_doc/strange?refresh=true", {"text": text, "views": 1})
+    assert engine.match(index, [text], 10) == [[]]
+    explained = run("explain", text, "d7", "--index", index, "--url", url, "--json")
+    why = json.loads(explained.stdout)
+    assert why["score"] > 0 and {part["document_word"] for part in why["contributions"]} == {""}
+    assert run("search", text, "--index", index, "--url", url).exit_code == 0
+    engine._request("DELETE", index, "/_doc/strange?refresh=true")
+
     engine._request("POST", index, "/_update/d7", {"doc": {"body": ""}})
     emptied = json.loads(run(*args).stdout)
     assert (emptied["updated"], emptied["without"]) == (1, 1)

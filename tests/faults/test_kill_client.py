@@ -68,7 +68,9 @@ def test_every_document_is_there_once_and_little_is_encoded_twice(
     twice = []
     for _ in range(kills):
         encoded = len(log.read_text().split()) if log.exists() else 0
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL
+        )
         while process.poll() is None and len(numbers(journal)) <= acknowledged:
             time.sleep(0.01)
         time.sleep(draw.uniform(0, 0.2))
@@ -79,7 +81,9 @@ def test_every_document_is_there_once_and_little_is_encoded_twice(
         assert len(done) == len(set(done)) > acknowledged
         twice.append(len(log.read_text().split()) - encoded - (len(done) - acknowledged))
         acknowledged = len(done)
-    done_at_last = subprocess.run(command, env=environment, capture_output=True, check=True)
+    done_at_last = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, check=True
+    )
     summary = json.loads(done_at_last.stdout)
     assert (summary["read"], summary["indexed"], summary["rejected"]) == (documents, documents, 0)
     assert summary["resumed"] == acknowledged and not journal.exists()
@@ -92,7 +96,7 @@ def test_every_document_is_there_once_and_little_is_encoded_twice(
     whole = [*command, "--recreate"]
     whole.remove("--resume")
     whole[whole.index(name)] = "undisturbed"
-    subprocess.run(whole, env=environment, capture_output=True, check=True)
+    subprocess.run(whole, env=environment, cwd=tmp_path, capture_output=True, check=True)
     assert everything(engine, name) == everything(engine, "undisturbed")
     assert len(Counter(everything(engine, name))) == documents
     assert engine.settings(name).get("refresh_interval") is None

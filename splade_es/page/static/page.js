@@ -4,7 +4,7 @@
 const VIEWS = { exact: "All tokens", pruned: "The strongest tokens", hybrid: "Tokens and BM25" };
 const K = 10;
 const $ = (id) => document.getElementById(id);
-const state = { query: "", factors: {}, ranks: {}, asked: 0, timer: 0 };
+const state = { query: "", factors: {}, ranks: {}, explanations: new Map(), asked: 0, timer: 0 };
 
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -74,17 +74,22 @@ async function search() {
     try {
       const found = await explanation(hit);
       if (mine !== state.asked) return;
-      if (found.body) shade(hit.textNode, found);
+      if (found.body) shade(hit, found);
     } catch {
       return; // the hits are there, if without their shades
     }
   }
 }
 
-// Asked for once: the shades need it, and who opens it.
+// Asked for once for each query and document: the shades need it, and who opens it.
 function explanation(hit) {
-  hit.explanation ??= ask(`api/explain?${new URLSearchParams({ query: state.query, id: hit.id })}`);
-  return hit.explanation;
+  const known = state.explanations;
+  if (!known.has(hit.id)) {
+    const asked = ask("api/explain", { query: state.query, id: hit.id });
+    known.set(hit.id, asked);
+    asked.catch(() => known.delete(hit.id)); // it may pass later
+  }
+  return known.get(hit.id);
 }
 
 function showTokens(tokens) {
@@ -142,20 +147,22 @@ function hitItem(hit, rank, before, compared) {
     const was = before[hit.id];
     const arrow = was === undefined ? "new" : was > rank ? `▲ ${was - rank}` : `▼ ${rank - was}`;
     const said = was === undefined ? "was not shown" : `was ${was}`;
-    head.append(make("span", { class: "move", "aria-label": said, title: said }, arrow));
+    head.append(make("span", { class: "move", role: "img", "aria-label": said, title: said }, arrow));
   }
-  hit.textNode = make("div", { class: "text" }, hit.text || "(no text is stored)");
+  hit.textNode = make("div", { class: "text", tabindex: 0, role: "group", "aria-label": `Text of ${hit.title || hit.id}` },
+    hit.text || "(no text is stored)");
   const article = make("article", {}, head, hit.textNode, chips(hit));
   if (!compared) article.append(why(hit), vector(hit));
   return make("li", {}, article);
 }
 
 function chips(hit) {
-  const body = `${hit.title} ${hit.text}`.toLowerCase();
-  const shown = hit.contributions.slice(0, 12).map(({ token, score }) => {
-    const isNew = !body.includes(token.replace(/^##|^[Ġ▁]+/u, "").toLowerCase());
+  const shown = hit.contributions.slice(0, 12).map(({ token, score, new: isNew }) => {
     const chip = make("li", { class: isNew ? "new" : "" }, `${token} ${score.toFixed(2)}`);
-    if (isNew) chip.title = "not in the text";
+    if (isNew) {
+      chip.title = "not in the text";
+      chip.append(make("span", { class: "unseen" }, ", not in the text"));
+    }
     return chip;
   });
   if (hit.contributions.length > 12) shown.push(make("li", {}, `${hit.contributions.length - 12} more`));
@@ -164,13 +171,17 @@ function chips(hit) {
 
 // A part of the page that is asked for when somebody opens it.
 function disclosure(label, load) {
-  const details = make("details", {}, make("summary", {}, label));
+  const shown = make("div", { class: "wide", tabindex: 0, role: "group", "aria-label": label });
+  const details = make("details", {}, make("summary", {}, label), shown);
   details.addEventListener("toggle", async () => {
-    if (!details.open || details.children.length > 1) return;
+    if (!details.open || shown.dataset.state) return;
+    shown.dataset.state = "asked";
+    shown.replaceChildren(make("p", { role: "status" }, "Loading …"));
     try {
-      details.append(await load());
+      shown.replaceChildren(...await load());
     } catch (error) {
-      details.append(make("p", {}, error.message));
+      shown.replaceChildren(make("p", { role: "status" }, error.message));
+      delete shown.dataset.state; // opened once more, it is asked for once more
     }
   });
   return details;
@@ -180,26 +191,29 @@ function why(hit) {
   return disclosure("Why, by the query's own weights", async () => {
     const found = await explanation(hit);
     const bm25 = found.bm25 === null ? "not among the first 1,000" : `${found.bm25.toFixed(3)}, place ${found.bm25_rank}`;
-    return make("div", { class: "wide" },
+    return [
       table(["token", "adds", "query", "stored", "query word", "document word"],
         found.contributions.map((part) => [
           part.token, part.score.toFixed(3), part.query_weight.toFixed(3), String(part.stored),
           part.query_word, part.document_word,
         ]), [1, 2, 3]),
       make("p", {}, `Score ${found.score.toFixed(3)}. BM25: ${bm25}.`),
-      make("p", {}, found.unmatched.length ? `Not in the document: ${found.unmatched.join(" ")}` : ""));
+      make("p", {}, found.unmatched.length ? `Not in the document: ${found.unmatched.join(" ")}` : ""),
+    ];
   });
 }
 
-// Each word of the text, as dark as what it adds to the score.
-function shade(text, found) {
+// Each word of the text, as dark as what it adds to the score of this search.
+function shade(hit, found) {
+  const scores = new Map(hit.contributions.map(({ token, score }) => [token, score]));
   const spans = new Map();
   for (const part of found.contributions) {
-    if (part.end > part.start) {
+    const score = scores.get(part.token);
+    if (score && part.end > part.start) {
       const key = `${part.start}-${part.end}`;
       const span = spans.get(key) ?? { start: part.start, end: part.end, score: 0, tokens: [] };
-      span.score += part.score;
-      span.tokens.push(`${part.token} ${part.score.toFixed(2)}`);
+      span.score += score;
+      span.tokens.push(`${part.token} ${score.toFixed(2)}`);
       spans.set(key, span);
     }
   }
@@ -216,15 +230,16 @@ function shade(text, found) {
     nodes.push(mark);
     at = span.end;
   }
-  text.replaceChildren(...nodes, characters.slice(at).join(""));
+  hit.textNode.replaceChildren(...nodes, characters.slice(at).join(""));
 }
 
 function vector(hit) {
   return disclosure("The whole vector", async () => {
     const tokens = await ask(`api/document?${new URLSearchParams({ id: hit.id })}`);
-    return make("div", { class: "wide" },
+    return [
       make("p", {}, `${tokens.length} tokens, ${tokens.filter((token) => token.new).length} of them not in the text`),
-      table(["token", "stored", "from"], tokens.map((token) => [token.token, String(token.stored), token.word]), [1]));
+      table(["token", "stored", "from"], tokens.map((token) => [token.token, String(token.stored), token.word]), [1]),
+    ];
   });
 }
 
@@ -240,6 +255,7 @@ $("form").addEventListener("submit", (event) => {
   state.query = $("query").value;
   state.factors = {};
   state.ranks = {};
+  state.explanations = new Map();
   $("tokens").replaceChildren();
   $("expansion").hidden = true;
   search();
