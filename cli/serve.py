@@ -58,7 +58,7 @@ def serve(
         )
         # Else a page of another site could reach it, by a name that stands for this machine.
         hosts = ["127.0.0.1", "localhost", host]
-        if host in ("0.0.0.0", "::"):
+        if host == "0.0.0.0":
             hosts = ["*"]
             click.echo("Whoever reaches this machine can search the index.", err=True)
         app = make_app(searcher, documents, hosts)

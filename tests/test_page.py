@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,11 @@ def test_the_api_on_every_engine(searcher: Searcher) -> None:
         )
         assert not {token["token"] for token in vector if token["new"]} & {"heart", "attack"}
 
+        remembered = searcher.meta
+        searcher.meta = replace(remembered, scale=50.0)
+        status, moved = ask(url, "/api/search", {"query": query})
+        assert (status, moved["hint"]) == (409, "Start splade-es serve again.")
+        searcher.meta = remembered
         for path, body in (("/api/search", {"query": " "}), ("/api/search", {"query": "☃"})):
             assert ask(url, path, body)[0] == 400
         assert ask(url, "/api/explain", {"query": query, "id": "nowhere"})[0] == 400

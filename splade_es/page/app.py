@@ -24,6 +24,7 @@ from splade_es.engines.base import MAX_CLAUSES
 from splade_es.errors import (
     AccessDenied,
     EngineError,
+    IndexMismatch,
     IndexMissing,
     QueryError,
     SpladeEsError,
@@ -33,7 +34,6 @@ from splade_es.expand import expand, expansions
 from splade_es.explain import explain
 from splade_es.features import feature_name, surface, token_of
 from splade_es.fusion import reciprocal_rank_fusion
-from splade_es.indexing import check_same
 from splade_es.quantize import Quantizer
 from splade_es.queries import TextEncoder
 from splade_es.records import Clause, Hit, ScoredId
@@ -163,7 +163,7 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
     app = FastAPI(
         title="splade-es", version=__version__, docs_url=None, redoc_url=None,
         description="How an index answers queries, and why.",
-        responses={status: {"model": Problem} for status in (400, 403, 404, 422, 502, 503)},
+        responses={status: {"model": Problem} for status in (400, 403, 404, 409, 422, 502, 503)},
     )  # fmt: skip
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
 
@@ -179,7 +179,8 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
     @app.exception_handler(SpladeEsError)
     def tell(request: Request, error: SpladeEsError) -> JSONResponse:
         statuses: dict[type[SpladeEsError], int] = {
-            QueryError: 400, IndexMissing: 404, AccessDenied: 403, Unavailable: 503,
+            QueryError: 400, AccessDenied: 403, IndexMissing: 404, IndexMismatch: 409,
+            Unavailable: 503,
         }  # fmt: skip
         status = statuses.get(type(error), 502)
         return JSONResponse({"error": error.message, "hint": error.hint}, status)
@@ -203,7 +204,11 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
     def search(question: Question) -> Answer:
         """Hits, what made their scores, and the expansion of the query."""
         started = time.perf_counter()
-        check_same(searcher.engine.meta(searcher.index), searcher.meta, searcher.index)
+        if searcher.engine.meta(searcher.index) != searcher.meta:  # an alias that moved, say
+            raise IndexMismatch(
+                f"{searcher.index!r} is another index since the page was started",
+                "Start splade-es serve again.",
+            )
         row = searcher.encode(question.query, with_sources=True)
         asked_for = searcher.clauses(row)
         sent = {token_of(clause.feature) for clause in asked_for}
