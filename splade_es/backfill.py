@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from splade_es.actions import ToAction
+from splade_es.engines.answers import text_of
 from splade_es.engines.base import FIELD
+from splade_es.engines.indices import FIELDS
 from splade_es.engines.server import ServerEngine
 from splade_es.errors import EngineError
 from splade_es.indexing import check_same
@@ -80,6 +81,7 @@ def backfill(
         )
     else:
         engine.add_features(index, meta)
+    engine.note(index, {FIELDS: fields})
     to_action = ToAction(encoder.vocabulary, quantizer.settings, meta.model)
     while True:
         engine.refresh(index)
@@ -125,7 +127,9 @@ class _Run:
         for shard in range(self._shards):
             for stored in self._engine.changes(self._index, shard):
                 place, number = f"{self._index}/{stored.id}", next(self._numbers)
-                document = Document(stored.id, self._text(stored), place=place, number=number)
+                document = Document(
+                    stored.id, text_of(stored.source, self._fields), place=place, number=number
+                )
                 if not document.text and FIELD not in stored.source:
                     self.filled.without += 1
                 elif stored.source.get("splade_hash") == document.content_hash(self._settings):
@@ -150,26 +154,6 @@ class _Run:
         self.filled.first_rejected = self._rejects.first
         self.filled.seconds = time.perf_counter() - started
         return self.filled
-
-    def _text(self, stored: Stored) -> str:
-        values = [_value(stored.source, name) for name in self._fields]
-        texts = [
-            text
-            for value in values
-            for text in (value if isinstance(value, list) else [value])
-            if isinstance(text, str)
-        ]
-        return " ".join(texts)
-
-
-def _value(source: Any, name: str) -> Any:
-    """The value of a field: of that name, or in the object that stands before its dot."""
-    if not isinstance(source, Mapping):
-        return None
-    if name in source:
-        return source[name]
-    outer, dot, inner = name.partition(".")
-    return _value(source.get(outer), inner) if dot else None
 
 
 def _requests(encoded: Iterator[Encoded], to_action: ToAction, run: _Run) -> Iterator[Request]:

@@ -142,8 +142,9 @@ class Clause(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """One search result. `source` holds the stored fields, without the vector; `contributions`,
-    where they were asked for, what each feature of the query adds to the score."""
+    """One search result. `source` holds the stored fields, without the vector, and as `text` what
+    was encoded, where that is in other fields; `contributions`, where they were asked for, what
+    each feature of the query adds to the score."""
 
     id: str
     score: float

@@ -139,6 +139,29 @@ def parts(sizes: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
+def text_of(source: Any, fields: Sequence[str]) -> str:
+    """The strings in these fields of a document, one after the other; outer.inner is one in an
+    object."""
+    values = [_value(source, name) for name in fields]
+    texts = [
+        text
+        for value in values
+        for text in (value if isinstance(value, list) else [value])
+        if isinstance(text, str)
+    ]
+    return " ".join(texts)
+
+
+def _value(source: Any, name: str) -> Any:
+    """The value of a field: of that name, or in the object that stands before its dot."""
+    if not isinstance(source, Mapping):
+        return None
+    if name in source:
+        return source[name]
+    outer, dot, inner = name.partition(".")
+    return _value(source.get(outer), inner) if dot else None
+
+
 def _answers(body: Any, server: str) -> Iterator[Mapping[str, Any]]:
     """The answer of each search. Raises for one that failed: it would pass for an empty one."""
     for answer in body["responses"]:

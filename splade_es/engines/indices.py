@@ -28,6 +28,8 @@ from splade_es.records import IndexMeta, IndexStats, Source
 NO_RANK_FEATURES = "type [rank_features]"
 # The note of an index that others made and a backfill gave features.
 _FILLED = "made by others"
+#: The note of the fields whose text a backfill has encoded.
+FIELDS = "fields"
 #: Seconds for a force-merge: a large index takes hours.
 MERGE_TIMEOUT = 24 * 3600.0
 
@@ -49,6 +51,7 @@ class ServerIndices(ABC):
         self._server = f"{self.name} at {self.where}"  # as errors call it
         self._patient = patient
         self._field_types: dict[str, FieldType] = {}
+        self._filled: dict[str, list[str]] = {}  # fields of text, where they are not ours
 
     @abstractmethod
     def _send(
@@ -128,6 +131,7 @@ class ServerIndices(ABC):
             )
         field_type: FieldType = mapping["properties"][FIELD]["type"]
         self._field_types[index] = field_type
+        self._filled[index] = mapping["_meta"].get("splade_es_notes", {}).get(FIELDS, [])
         return mapping
 
     def _field_type(self, index: str) -> FieldType:

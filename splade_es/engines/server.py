@@ -9,7 +9,13 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from splade_es.engines.answers import bulk_results, hit_counts, index_missing, scored_ids
+from splade_es.engines.answers import (
+    bulk_results,
+    hit_counts,
+    index_missing,
+    scored_ids,
+    text_of,
+)
 from splade_es.engines.base import FIELD, MAX_K, check_search
 from splade_es.engines.indices import ServerIndices
 from splade_es.errors import QueryError
@@ -128,11 +134,15 @@ class ServerEngine(ServerIndices):
             Hit(
                 hit["_id"],
                 float(hit["_score"]),
-                hit.get("_source", {}),
+                self._with_text(index, hit.get("_source", {})),
                 hit.get("matched_queries") or {},
             )
             for hit in hits
         ]
+
+    def _with_text(self, index: str, source: dict[str, Any]) -> dict[str, Any]:
+        fields = self._filled.get(index)
+        return {**source, "title": "", "text": text_of(source, fields)} if fields else source
 
     def search_many(
         self, index: str, queries: Sequence[Sequence[Clause]], k: int
@@ -147,8 +157,14 @@ class ServerEngine(ServerIndices):
         check_search([], k)
         self._field_type(index)
         ours = {"exists": {"field": "splade_id"}}  # a backfilled index may have others
+        fields = self._filled.get(index) or ["text"]
         queries = [
-            {"bool": {"must": [{"match": {"text": {"query": text}}}], "filter": [ours]}}
+            {
+                "bool": {
+                    "must": [{"multi_match": {"query": text, "fields": fields}}],
+                    "filter": [ours],
+                }
+            }
             for text in texts
         ]
         return self._msearch(index, queries, k)
@@ -187,11 +203,11 @@ class ServerEngine(ServerIndices):
                 "size": len(batch),
                 "query": {"ids": {"values": batch}},
                 "track_total_hits": False,
-                "_source": ["title", "text"],
+                "_source": self._filled.get(index) or ["title", "text"],
             }
             action = "/_search?allow_partial_search_results=false"
             for hit in self._request("POST", index, action, body)["hits"]["hits"]:
-                source = hit.get("_source", {})
+                source = self._with_text(index, hit.get("_source", {}))
                 title, text = (str(source.get(key) or "") for key in ("title", "text"))
                 found[hit["_id"]] = Document(hit["_id"], text, title)
         return [found[id] for id in ids if id in found]
