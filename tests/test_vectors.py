@@ -185,8 +185,13 @@ def test_vectors_are_indexed_without_the_model(
     assert json.loads(result.stdout)["encoded"] == 0
     assert run("index", "v", "--index", "a").exit_code == 0
     run("index", corpus_file, "--model", tiny_model, "--index", "b", "--scale", 50)
-    found = [run("search", "heart pain", "--index", name, "--json").stdout for name in "ab"]
-    assert found[0] == found[1] and len(found[0].splitlines()) == 5
+    found: list[list[Any]] = []
+    for name in "ab":
+        lines = run("search", "heart pain", "--index", name, "--json").stdout.splitlines()
+        found.append([json.loads(line) for line in lines])
+        for hit in found[-1]:
+            del hit["source"]["splade_at"]
+    assert found[0] == found[1] and len(found[0]) == 5
 
     result = run("index", "v", "--index", "a", "--max-length", 9)
     assert result.exit_code == 2
