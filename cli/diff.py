@@ -53,13 +53,15 @@ def diff(
     if what is None:
         if query:
             raise click.UsageError("--query is for a text.")
-        _diff_indices(before, after, queries, k, tokens, url, as_json)
+        change = _diff_indices(before, after, queries, k, url)
+        _print(change, "Queries whose results change most", "share that stays", tokens, as_json)
     elif queries:
         raise click.UsageError("--queries is for two indices: leave out WHAT.")
     elif what == "-" or os.path.exists(what) or what.endswith((".jsonl", ".gz")):
         if query:
             raise click.UsageError("--query is for a text.")
-        _diff_corpus(before, after, what, tokens, as_json)
+        change = _diff_corpus(before, after, what)
+        _print(change, "Documents that change most", "cosine of the vectors", tokens, as_json)
     else:
         _diff_text(before, after, what, query, tokens, as_json)
 
@@ -88,7 +90,7 @@ def _diff_text(before: str, after: str, text: str, query: bool, tokens: int, as_
     click.echo(f"{len(changes) - lost - gained} tokens in both, {gained} gained, {lost} lost")
 
 
-def _diff_corpus(before: str, after: str, corpus: str, tokens: int, as_json: bool) -> None:
+def _diff_corpus(before: str, after: str, corpus: str) -> Change:
     from tqdm import tqdm
 
     from splade_es.cli.encoding import open_corpus
@@ -100,27 +102,17 @@ def _diff_corpus(before: str, after: str, corpus: str, tokens: int, as_json: boo
     with tqdm(
         documents, desc="Encoding", unit=" documents", disable=not sys.stderr.isatty()
     ) as followed:
-        change = diff_corpus(*encoders, followed)
-    _print(change, "Documents that change most", "cosine of the vectors", tokens, as_json)
+        return diff_corpus(*encoders, followed)
 
 
-def _diff_indices(
-    before: str,
-    after: str,
-    queries: str | None,
-    k: int,
-    tokens: int,
-    url: str | None,
-    as_json: bool,
-) -> None:
+def _diff_indices(before: str, after: str, queries: str | None, k: int, url: str | None) -> Change:
     from splade_es.collection import read_queries
     from splade_es.diff import diff_indices
     from splade_es.search import Searcher
 
     asked = read_queries(queries) if queries else []
     with open_engine(url) as engine:
-        change = diff_indices(Searcher(engine, before), Searcher(engine, after), asked, k)
-    _print(change, "Queries whose results change most", "share that stays", tokens, as_json)
+        return diff_indices(Searcher(engine, before), Searcher(engine, after), asked, k)
 
 
 def _print(change: Change, moved: str, alike: str, tokens: int, as_json: bool) -> None:

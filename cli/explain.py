@@ -46,9 +46,11 @@ def explain(
         )
         found = explained(searcher, documents, query, document_id)
     if as_json:
+        record = found._asdict()
+        del record["body"]  # which who asks knows
         print_json(
             {
-                **found._asdict(),
+                **record,
                 "contributions": [part._asdict() for part in found.contributions],
                 "unmatched": [token._asdict() for token in found.unmatched],
             }

@@ -30,9 +30,8 @@ class ToAction:
     """Makes the bulk action of a document: its source fields, its features and their companions.
 
     vocabulary: token of each id; settings: see `Document.content_hash`; model: its name, for those
-    who look at the index. The companions are there
-    because neither Kibana nor OpenSearch Dashboards can show or aggregate a sparse vector. Raises
-    ModelError for an unfit vocabulary.
+    who look at the index. The companions are there because neither Kibana nor OpenSearch Dashboards
+    can show or aggregate a sparse vector. Raises ModelError for an unfit vocabulary.
     """
 
     def __init__(self, vocabulary: list[str], settings: str, model: str) -> None:

@@ -13,8 +13,8 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from splade_es.engines.address import TIMEOUT, Address
-from splade_es.engines.answers import engine_error, unreachable, unreadable
+from splade_es.engines.address import Address
+from splade_es.engines.answers import engine_error, unreadable
 from splade_es.engines.base import check_index_name
 from splade_es.errors import EngineError
 
@@ -80,24 +80,11 @@ def import_objects(url: str, objects: list[dict[str, Any]]) -> str:
     credentials as for the server, see `Address.parse`. Raises EngineError, also if only some were
     taken: it names the first that was not.
     """
-    import urllib3
-
     address = Address.parse(url)
     base = address.urls[0]
-    with address.pool() as http:
-        try:
-            answer = http.request(
-                "POST",
-                f"{base}/api/saved_objects/_import?overwrite=true",
-                fields={"file": ("splade-es.ndjson", ndjson(objects), "application/ndjson")},
-                headers={**_HEADERS, **address.headers},
-                timeout=TIMEOUT,
-                redirect=False,
-            )
-        except urllib3.exceptions.SSLError as error:
-            raise unreachable(base, error, tls=True) from error
-        except urllib3.exceptions.HTTPError as error:
-            raise unreachable(base, error) from error
+    file = ("splade-es.ndjson", ndjson(objects), "application/ndjson")
+    path = "/api/saved_objects/_import?overwrite=true"
+    answer = address.request("POST", base, path, _HEADERS, fields={"file": file})
     try:
         body: Any = json.loads(answer.data)
     except ValueError:

@@ -38,7 +38,7 @@ class Explanation(NamedTuple):
 
     unmatched: tokens of the query that the document has not; bm25 and bm25_rank: its score and
     place (from 1) if BM25 alone were asked for the words of the query, None if it is not among the
-    first BM25_DEPTH.
+    first BM25_DEPTH; body: the title and text, "" where the index has none.
     """
 
     id: str
@@ -47,6 +47,7 @@ class Explanation(NamedTuple):
     unmatched: list[Expansion]
     bm25: float | None
     bm25_rank: int | None
+    body: str
 
 
 def explain(searcher: Searcher, documents: TextEncoder, text: str, id: str) -> Explanation:
@@ -60,27 +61,31 @@ def explain(searcher: Searcher, documents: TextEncoder, text: str, id: str) -> E
     scores = searcher.engine.explain(searcher.index, clauses, id)
     asked = {token.token: token for token in expansions(searcher.encoder, text, row, None)}
     caused: dict[str, Expansion] = {}
+    body = ""
     for document in searcher.engine.documents(searcher.index, [id]):
+        body = document.body
         try:
-            tokens = expand(documents, document.body, Quantizer(searcher.meta.scale))
+            tokens = expand(documents, body, Quantizer(searcher.meta.scale))
         except QueryError:  # a text without any term
             tokens = []
         caused = {token.token: token for token in tokens}
     contributions, unmatched = [], []
     for feature, boost in clauses:
         query = asked[token_of(feature)]
-        if score := scores.get(feature):
-            stored, word, start, end = round(score / boost), "", 0, 0
+        if added := scores.get(feature):
+            stored, word, start, end = round(added / boost), "", 0, 0
             cause = caused.get(query.token)
             # else the features are of another text, as a backfill may have made them of any field
             if cause and abs((cause.stored or 0) - stored) <= 1 + stored // 20:
                 word, start, end = cause.word, cause.start, cause.end
             contributions.append(
-                Contribution(query.token, score, query.weight, stored, query.word, word, start, end)
+                Contribution(query.token, added, query.weight, stored, query.word, word, start, end)
             )
         else:
             unmatched.append(query)
     contributions.sort(key=lambda part: (-part.score, part.token))
     (found,) = searcher.engine.match(searcher.index, [text], BM25_DEPTH)
-    bm25 = next(((hit.score, n) for n, hit in enumerate(found, 1) if hit.id == id), (None, None))
-    return Explanation(id, sum(scores.values()), contributions, unmatched, *bm25)
+    score, rank = next(
+        ((hit.score, n) for n, hit in enumerate(found, 1) if hit.id == id), (None, None)
+    )
+    return Explanation(id, sum(scores.values()), contributions, unmatched, score, rank, body)

@@ -105,15 +105,30 @@ class Address:
                 ) from exc
         return context
 
-    def pool(self) -> urllib3.PoolManager:
-        """Plain connections that verify as the clients do; for what neither client can ask."""
+    def request(
+        self, method: str, url: str, path: str, headers: dict[str, str], **body: Any
+    ) -> urllib3.BaseHTTPResponse:
+        """One request, verified as the clients do; for what neither client can ask.
+
+        headers: beside the credentials; body: as urllib3 takes it. Raises EngineError if there is
+        no answer.
+        """
         import urllib3
 
         if self.insecure:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        return urllib3.PoolManager(
+        with urllib3.PoolManager(
             retries=False, ssl_context=self.ssl_context, assert_fingerprint=self.fingerprint
-        )
+        ) as http:
+            try:
+                return http.request(
+                    method, url + path, headers={**self.headers, **headers}, timeout=TIMEOUT,
+                    redirect=False, **body,
+                )  # fmt: skip
+            except urllib3.exceptions.SSLError as exc:
+                raise unreachable(url, exc, tls=True) from exc
+            except urllib3.exceptions.HTTPError as exc:
+                raise unreachable(url, exc) from exc
 
 
 def _parse(url: str) -> tuple[str, str, str]:
@@ -167,27 +182,16 @@ def identify(address: Address) -> Identity:
 
 
 def _identify(address: Address, url: str) -> Identity:
-    import urllib3
-
-    with address.pool() as http:
-        # A server may refuse `GET /` to a user who may do all that is needed here.
-        for path in ("/", "/_nodes/_local?filter_path=nodes.*.version,nodes.*.build_*"):
-            signed = address.signer("GET", url + path, None) if address.signer else {}
-            headers = {**address.headers, **signed}
-            try:
-                answer = http.request(
-                    "GET", url + path, headers=headers, timeout=TIMEOUT, redirect=False
-                )
-            except urllib3.exceptions.SSLError as exc:
-                raise unreachable(url, exc, tls=True) from exc
-            except urllib3.exceptions.HTTPError as exc:
-                raise unreachable(url, exc) from exc
-            try:
-                body: Any = json.loads(answer.data)
-            except ValueError:
-                body = None
-            if answer.status == 200 and (identity := _identity(body)):
-                return identity
+    # A server may refuse `GET /` to a user who may do all that is needed here.
+    for path in ("/", "/_nodes/_local?filter_path=nodes.*.version,nodes.*.build_*"):
+        signed = address.signer("GET", url + path, None) if address.signer else {}
+        answer = address.request("GET", url, path, signed)
+        try:
+            body: Any = json.loads(answer.data)
+        except ValueError:
+            body = None
+        if answer.status == 200 and (identity := _identity(body)):
+            return identity
     if answer.status == 403 and isinstance(body, dict):
         # It knows this user, and will not say what it is; but each refuses in its own words.
         elastic = "x-elastic-product" in answer.headers or (

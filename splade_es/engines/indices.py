@@ -26,6 +26,8 @@ from splade_es.records import IndexMeta, IndexStats, Source
 
 #: In the answer of a server without that type, in all the ways that versions word it.
 NO_RANK_FEATURES = "type [rank_features]"
+# Of the mapping's `_meta`, beside what `create` was given.
+_NOTES = "splade_es_notes"
 # The note of an index that others made and a backfill gave features.
 _FILLED = "made by others"
 #: The note of the fields whose text a backfill has encoded.
@@ -131,7 +133,7 @@ class ServerIndices(ABC):
             )
         field_type: FieldType = mapping["properties"][FIELD]["type"]
         self._field_types[index] = field_type
-        self._filled[index] = mapping["_meta"].get("splade_es_notes", {}).get(FIELDS, [])
+        self._filled[index] = mapping["_meta"].get(_NOTES, {}).get(FIELDS, [])
         return mapping
 
     def _field_type(self, index: str) -> FieldType:
@@ -186,13 +188,13 @@ class ServerIndices(ABC):
 
     def noted(self, index: str) -> dict[str, Any]:
         """What `note` has left in the mapping's `_meta`."""
-        notes: dict[str, Any] = self._any_mapping(index).get("_meta", {}).get("splade_es_notes", {})
+        notes: dict[str, Any] = self._any_mapping(index).get("_meta", {}).get(_NOTES, {})
         return notes
 
     def note(self, index: str, notes: Mapping[str, Any]) -> None:
         meta = self._any_mapping(index).get("_meta", {})
-        merged = {**meta.get("splade_es_notes", {}), **notes}
-        self._request("PUT", index, "/_mapping", {"_meta": {**meta, "splade_es_notes": merged}})
+        merged = {**meta.get(_NOTES, {}), **notes}
+        self._request("PUT", index, "/_mapping", {"_meta": {**meta, _NOTES: merged}})
 
     def has_features(self, index: str) -> bool:
         """Whether splade-es made this index, or added features to it."""
@@ -212,7 +214,7 @@ class ServerIndices(ABC):
                 )
             properties = {name: body["properties"][name] for name in names}
             remembered = {
-                **mapping.get("_meta", {}), **body["_meta"], "splade_es_notes": {_FILLED: True}
+                **mapping.get("_meta", {}), **body["_meta"], _NOTES: {_FILLED: True}
             }  # fmt: skip
             try:
                 self._request(
@@ -239,7 +241,7 @@ class ServerIndices(ABC):
 
     def delete(self, index: str) -> None:
         meta = self._mapping(index)["_meta"]  # never remove what splade-es did not make
-        if meta.get("splade_es_notes", {}).get(_FILLED):
+        if meta.get(_NOTES, {}).get(_FILLED):
             raise IndexMismatch(
                 f"The index {index!r} on {self._server} is of somebody else, and only has features "
                 "of splade-es",

@@ -234,10 +234,9 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
     def why(pair: Pair) -> Why:
         """What makes up the score of one document for a query, and which words caused it."""
         found = explain(searcher, documents, pair.query, pair.id)
-        (body,) = [d.body for d in searcher.engine.documents(searcher.index, [pair.id])] or [""]
         end = max((part.end for part in found.contributions), default=0)
         return Why(
-            id=pair.id, score=found.score, body=body[: max(_SHOWN, end)],
+            id=pair.id, score=found.score, body=found.body[: max(_SHOWN, end)],
             contributions=[Part(**part._asdict()) for part in found.contributions],
             unmatched=[token.token for token in found.unmatched],
             bm25=found.bm25, bm25_rank=found.bm25_rank,
