@@ -49,12 +49,15 @@ class Screen:
         # moves such a factor into the weights, as here).
         range = hidden.abs().amax(dim=0)  # [d]
         self._spread = (range / range.median().clamp(min=1e-6)).clamp(min=1.0)  # [d]
-        tiles = (weight * self._spread).split(_TILE)
-        packed = [_pack(tile) for tile in tiles]
-        self._tiles = [tile for tile, _ in packed]
-        rounded = torch.cat([r for _, r in packed])  # [V, d], w'
-        self._norms = rounded.norm(dim=1)  # [V], |w'|
-        self._errors = (weight * self._spread - rounded).norm(dim=1)  # [V], |f|
+        self._tiles, norms, errors = [], [], []
+        for tile in weight.split(_TILE):  # a copy of the whole would be most of the memory we need
+            spread = tile * self._spread  # [tile, d]
+            packed, rounded = _pack(spread)
+            self._tiles.append(packed)
+            norms.append(rounded.norm(dim=1))  # [tile] each
+            errors.append((spread - rounded).norm(dim=1))
+        self._norms = torch.cat(norms)  # [V], |w'|
+        self._errors = torch.cat(errors)  # [V], |f|
         self.worth = True
 
     def active(self, tokens: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor, Tensor]:

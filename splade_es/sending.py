@@ -71,7 +71,7 @@ class Pace:
             self._restart()
 
     def overloaded(self) -> None:
-        """The server refused something for the moment."""
+        """The server refused something for the moment, or did not answer."""
         if self.connections > 1:
             self.connections = (self.connections + 1) // 2
         else:
@@ -201,12 +201,7 @@ class Sender:
                     return results
                 with self._change:
                     self._pace.too_large(size)
-                middle = len(left) // 2
-                for half in (left[:middle], left[middle:]):
-                    answers = self._deliver([actions[i] for i in half], size // 2)
-                    for i, result in zip(half, answers, strict=True):
-                        results[i] = result
-                return results
+                break
             except Unavailable as error:
                 # some of it may have been applied, but an id and its content stay the same
                 problem = error
@@ -228,9 +223,16 @@ class Sender:
                     "Give it time, and try again.",
                     status=refusal.status,
                 )
-            if problem.status == 429:
-                with self._change:
-                    self._pace.overloaded()
+            with self._change:
+                self._pace.overloaded()
             if attempt + 1 == ATTEMPTS or self._stopping.wait(pause(attempt, problem)):
                 raise problem
-        raise AssertionError("unreachable")
+            if len(left) > 1 and size * len(left) // len(actions) > self._pace.size:
+                break
+        # as one request it is more than the server takes, or takes now
+        middle = len(left) // 2
+        for half in (left[:middle], left[middle:]):
+            answers = self._deliver([actions[i] for i in half], size * len(half) // len(actions))
+            for i, result in zip(half, answers, strict=True):
+                results[i] = result
+        return results

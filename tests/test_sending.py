@@ -88,6 +88,37 @@ def test_retry_after_is_honoured(tmp_path: Path) -> None:
     engine.close()
 
 
+class Small(LocalEngine):
+    """Its memory is for two documents at once: more are refused as a whole, however often."""
+
+    requests: list[str]
+
+    def bulk(self, index: str, actions: Sequence[Action]) -> list[ItemResult]:
+        self.requests.append("".join(action.id for action in actions))
+        if len(actions) > 2:
+            raise Unavailable("no memory", status=429)
+        return super().bulk(index, actions)
+
+
+def test_what_is_refused_as_a_whole_is_sent_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("splade_es.engines.retry.random.uniform", lambda a, b: 0.001)
+    engine = Small(tmp_path)
+    engine.requests = []
+    engine.create("x", META)
+    statuses: list[int] = []
+    sender = Sender(engine, "x", lambda _, results: statuses.extend(r.status for r in results))
+    actions = [Action(id, {"splade": {"heart": 1}, "text": ""}) for id in "abcdefgh"]
+    sender.put(Request([], actions, 1_000_000, 0))
+    sender.finish()
+    sender.stop()
+    # fewer connections first, then less at once
+    assert engine.requests == ["abcdefgh"] * 2 + ["abcd", "ab", "cd", "efgh", "ef", "gh"]
+    assert statuses == [201] * 8 and engine.count("x") == 8
+    engine.close()
+
+
 class Slow(LocalEngine):
     """Takes the longer, the earlier a document comes."""
 
