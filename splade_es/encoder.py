@@ -22,6 +22,7 @@ from torch import Tensor
 from splade_es import int8
 from splade_es.errors import ModelError
 from splade_es.head import activate, winning_positions
+from splade_es.memory import keep_freed
 from splade_es.model import SpladeModel
 from splade_es.records import SparseRow
 
@@ -83,6 +84,8 @@ class Encoder:
         precision: Precision = "auto",
     ) -> None:
         self.device = device or pick_device()
+        if self.device.type == "cpu":
+            keep_freed()
         self._dtype = fast_dtype(self.device) if precision == "auto" else DTYPES[precision]
         self.model = model.to(self.device).eval()
         if precision == "int8":

@@ -1,0 +1,32 @@
+"""What tensors free is kept for the next ones."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource, sys
+import torch
+from splade_es.memory import keep_freed
+
+if sys.argv[1:]:
+    keep_freed()
+for _ in range(2):  # the first time all memory is new
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        tensors = [torch.ones(6 * 2**20) for _ in range(4)]  # 25 MB each
+        del tensors
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(*arguments: str) -> int:
+    command = [sys.executable, "-c", FAULTS, *arguments]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+def test_freed_memory_is_kept() -> None:
+    assert faults("keep") < faults() / 20
