@@ -7,12 +7,11 @@ import sys
 import pytest
 
 FAULTS = """
-import resource, sys
+import resource
 import torch
 from splade_es.memory import keep_freed
 
-if sys.argv[1:]:
-    keep_freed()
+keep_freed()  # without it the faults are some 490,000
 for _ in range(2):  # the first time all memory is new
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
@@ -22,11 +21,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def faults(*arguments: str) -> int:
-    command = [sys.executable, "-c", FAULTS, *arguments]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
 def test_freed_memory_is_kept() -> None:
-    assert faults("keep") < faults() / 20
+    command = [sys.executable, "-c", FAULTS]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 5000
