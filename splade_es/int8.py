@@ -100,10 +100,7 @@ class Screen:
             answers = tile.product(steps, step, bias, torch.uint8, answer_step, _ANSWER_ZERO)
             columns = slice(start, start + len(bias))
             for row, part in enumerate(answers.split(lengths)):  # [L_row, tile]
-                if len(part):
-                    torch.amax(part, dim=0, out=best[row, columns])
-                else:
-                    best[row, columns] = 0
+                best[row, columns] = part.amax(dim=0) if len(part) else 0
             start += len(bias)
         # half a step more, by which an answer is rounded
         low = _ANSWER_ZERO - 0.5 - bound / answer_step  # [V]
