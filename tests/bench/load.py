@@ -151,7 +151,7 @@ def through_proxy(url: str, share: float, stall: float) -> Iterator[ServerEngine
     urls = context.Queue()
     process = context.Process(target=serve, args=(url, share, stall, urls), daemon=True)
     process.start()
-    engine = connect(urls.get())
+    engine = connect(urls.get(), patient=True)
     assert isinstance(engine, ServerEngine)
     yield engine
     engine.close()
