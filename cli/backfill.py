@@ -50,12 +50,12 @@ def backfill(
     """
     from tqdm import tqdm
 
-    from splade_es.backfill import Filled
-    from splade_es.backfill import backfill as fill
+    from splade_es.cli.backfill import backfill as fill
+    from splade_es.data.rejects import rejects_file
     from splade_es.engines.server import ServerEngine
     from splade_es.errors import EngineError
-    from splade_es.indexing import index_meta
-    from splade_es.rejects import rejects_file
+    from splade_es.indexing.backfill import Filled
+    from splade_es.indexing.load import index_meta
 
     how = Encoding(**encoding)
     how.check()

@@ -47,9 +47,10 @@ def encode(corpus: str, model: str, max_length: int | None, documents: int, as_j
     Example:
       splade-es bench encode corpus.jsonl --model model --max-length 128
     """
-    from splade_es import int8
-    from splade_es.corpus import read_documents
-    from splade_es.encoder import Encoder, Precision, pick_device
+    from splade_es.data.corpus import read_documents
+    from splade_es.encoders.base import Precision
+    from splade_es.encoders.torch_encoder import Encoder, pick_device
+    from splade_es.models import int8
     from splade_es.records import Document
 
     device = pick_device()
@@ -149,8 +150,8 @@ def search(
     Example:
       splade-es bench search scifact/queries.jsonl --index articles
     """
-    from splade_es.collection import read_queries
-    from splade_es.search import Searcher
+    from splade_es.data.trec_beir import read_queries
+    from splade_es.search.searcher import Searcher
 
     texts = [query.text for query in read_queries(queries)[:count]]
     if not texts:

@@ -29,9 +29,9 @@ def dashboards(
     Example:
       splade-es dashboards --index articles --kibana http://localhost:5601
     """
-    from splade_es.dashboards import import_objects, ndjson, saved_objects
+    from splade_es.data.files import atomic_file
     from splade_es.errors import CorpusError
-    from splade_es.files import whole_file
+    from splade_es.inspection.dashboards import import_objects, ndjson, saved_objects
 
     given = [place for place in (kibana, opensearch_dashboards, output) if place]
     if len(given) != 1:
@@ -40,7 +40,7 @@ def dashboards(
     if output == "-":
         click.echo(ndjson(objects), nl=False)
     elif output:
-        with whole_file(output, CorpusError) as file:
+        with atomic_file(output, CorpusError) as file:
             file.write(ndjson(objects))
         click.echo(f"{len(objects)} objects in {Path(output)}")
     else:

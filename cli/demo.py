@@ -44,7 +44,7 @@ def demo(
     Example:
       splade-es demo
     """
-    from splade_es.docstrings import write_demo
+    from splade_es.cli.demo_data import write_demo
 
     started = time.perf_counter()
     data, trained = Path(directory, "data"), Path(directory, "model")

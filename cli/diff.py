@@ -13,7 +13,7 @@ from splade_es.cli.options import json_option, open_engine, url_option
 from splade_es.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from splade_es.diff import Change
+    from splade_es.inspection.diff import Change
 
 
 @click.command()
@@ -67,8 +67,9 @@ def diff(
 
 
 def _diff_text(before: str, after: str, text: str, query: bool, tokens: int, as_json: bool) -> None:
-    from splade_es.diff import diff_texts
-    from splade_es.queries import check_text, load_text_encoder
+    from splade_es.encoders.base import check_text
+    from splade_es.encoders.load import load_text_encoder
+    from splade_es.inspection.diff import diff_texts
 
     check_text(text)
     old, new = (
@@ -94,8 +95,8 @@ def _diff_corpus(before: str, after: str, corpus: str) -> Change:
     from tqdm import tqdm
 
     from splade_es.cli.encoding import open_corpus
-    from splade_es.diff import diff_corpus
-    from splade_es.encoder import Encoder
+    from splade_es.encoders.torch_encoder import Encoder
+    from splade_es.inspection.diff import diff_corpus
 
     documents, _, _ = open_corpus(corpus, None)
     encoders = Encoder.load(before), Encoder.load(after)
@@ -106,9 +107,9 @@ def _diff_corpus(before: str, after: str, corpus: str) -> Change:
 
 
 def _diff_indices(before: str, after: str, queries: str | None, k: int, url: str | None) -> Change:
-    from splade_es.collection import read_queries
-    from splade_es.diff import diff_indices
-    from splade_es.search import Searcher
+    from splade_es.data.trec_beir import read_queries
+    from splade_es.inspection.diff import diff_indices
+    from splade_es.search.searcher import Searcher
 
     asked = read_queries(queries) if queries else []
     with open_engine(url) as engine:

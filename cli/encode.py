@@ -50,10 +50,11 @@ def encode(
     """
     from tqdm import tqdm
 
+    from splade_es.data.rejects import rejects_file
     from splade_es.errors import Interrupted
-    from splade_es.indexing import index_meta
-    from splade_es.rejects import rejects_file
-    from splade_es.vectors import Progress, open_vectors, write_vectors
+    from splade_es.indexing.load import index_meta
+    from splade_es.training.loop import Progress
+    from splade_es.vectors.parquet import open_vectors, write_vectors
 
     how = Encoding(**encoding)
     how.check()

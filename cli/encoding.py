@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 if TYPE_CHECKING:
-    from splade_es.encoder import Precision
+    from splade_es.encoders.base import Precision, TextEncoder
     from splade_es.quantize import Quantizer
-    from splade_es.queries import TextEncoder
     from splade_es.records import Document, Rejected
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -89,7 +88,7 @@ class Encoding:
     @contextmanager
     def open(self) -> Iterator[TextEncoder]:
         """The encoder, closed at the end."""
-        from splade_es.encoder import Encoder
+        from splade_es.encoders.torch_encoder import Encoder
 
         name = cast(str, self.model)
         precision = self.precision or "auto"
@@ -97,14 +96,20 @@ class Encoding:
             yield Encoder.load(name, self.max_length, precision=precision)
             return
 
-        from splade_es.workers import DeviceWorkers, ManyEncoders, Model, RayWorkers, Workers
+        from splade_es.encoders.workers import (
+            DeviceWorkers,
+            Model,
+            ParallelEncoder,
+            RayWorkers,
+            Workers,
+        )
 
         def start(model: Model) -> Workers:
             if self.ray:
                 return RayWorkers(model, self.ray, self.ray_workers)
             return DeviceWorkers(model, _devices(cast(str, self.devices)))
 
-        encoder = ManyEncoders(Model(name, self.max_length, precision), start)
+        encoder = ParallelEncoder(Model(name, self.max_length, precision), start)
         try:
             yield encoder
         finally:
@@ -140,7 +145,7 @@ def open_corpus(corpus: str, rejects: str | None) -> tuple[Iterator[Document | R
     """
     import itertools
 
-    from splade_es.corpus import read_documents
+    from splade_es.data.corpus import read_documents
 
     if rejects is None:
         rejects = default_rejects(corpus)

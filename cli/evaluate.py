@@ -42,10 +42,10 @@ def evaluate(
     Example:
       splade-es evaluate scifact --index scifact --measures "nDCG@10 R@100" --baseline bm25
     """
-    from splade_es.collection import open_beir, write_run
-    from splade_es.evaluate import compare, parse_measures
-    from splade_es.evaluate import evaluate as measure
-    from splade_es.search import Searcher
+    from splade_es.data.trec_beir import open_beir, write_run
+    from splade_es.search.evaluate import compare, parse_measures
+    from splade_es.search.evaluate import evaluate as measure
+    from splade_es.search.searcher import Searcher
 
     wanted = parse_measures(measures)
     deepest = max(measure.params.get("cutoff", 1) for measure in wanted)

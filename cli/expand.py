@@ -27,14 +27,14 @@ def expand(text: str, model: str, query: bool, k: int, as_json: bool) -> None:
     Example:
       splade-es expand "heart attack" --model model
     """
-    from splade_es.expand import expand as tokens_of
+    from splade_es.encoders.load import load_text_encoder
+    from splade_es.inspection.expand import expand as tokens_of
     from splade_es.quantize import Quantizer
-    from splade_es.queries import load_text_encoder
 
     if query:
         tokens = tokens_of(load_text_encoder(model), text, None)[:k]
     else:
-        from splade_es.encoder import Encoder
+        from splade_es.encoders.torch_encoder import Encoder
 
         tokens = tokens_of(Encoder.load(model), text, Quantizer())[:k]
     if as_json:

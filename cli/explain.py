@@ -32,10 +32,10 @@ def explain(
     Example:
       splade-es explain "heart attack" d42 --index articles
     """
-    from splade_es.explain import BM25_DEPTH
-    from splade_es.explain import explain as explained
-    from splade_es.queries import load_text_encoder
-    from splade_es.search import Searcher
+    from splade_es.encoders.load import load_text_encoder
+    from splade_es.inspection.explain import BM25_DEPTH
+    from splade_es.inspection.explain import explain as explained
+    from splade_es.search.searcher import Searcher
 
     with open_engine(url) as engine:
         searcher = Searcher(

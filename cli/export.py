@@ -11,7 +11,7 @@ from splade_es.cli.options import json_option
 from splade_es.cli.output import print_json
 
 if TYPE_CHECKING:
-    from splade_es.export import Format
+    from splade_es.vectors.export import Format
 
 
 @click.command()
@@ -35,8 +35,8 @@ def export(vectors: str, format: Format, output: str, as_json: bool) -> None:
     """
     from tqdm import tqdm
 
-    from splade_es.export import export as write
-    from splade_es.vectors import open_vectors
+    from splade_es.vectors.export import export as write
+    from splade_es.vectors.parquet import open_vectors
 
     folder = open_vectors(vectors)
     count = 0

@@ -28,8 +28,8 @@ from splade_es.engines.base import FieldType
 from splade_es.records import Source
 
 if TYPE_CHECKING:
-    from splade_es.indexing import Summary
-    from splade_es.journal import Journal
+    from splade_es.indexing.journal import Journal
+    from splade_es.indexing.load import Summary
 
 
 @click.command()
@@ -97,15 +97,16 @@ def index(
     Example:
       splade-es index corpus.jsonl --model model --index articles --url http://localhost:9200
     """
-    from splade_es.aliases import Sample, check_sample, next_name, publish
-    from splade_es.changes import Seen, Unchanged
-    from splade_es.changes import delete_missing as delete_documents
+    from splade_es.data.rejects import rejects_file
     from splade_es.errors import EngineError
-    from splade_es.indexing import index_corpus, index_meta
-    from splade_es.journal import Journal
-    from splade_es.loading import begin, quiet
-    from splade_es.rejects import rejects_file
-    from splade_es.vectors import encode_documents, is_vector_folder, open_vectors, read_vectors
+    from splade_es.indexing.aliases import Sample, check_sample, next_name, publish
+    from splade_es.indexing.changes import Seen, Unchanged
+    from splade_es.indexing.changes import delete_missing as delete_documents
+    from splade_es.indexing.journal import Journal
+    from splade_es.indexing.load import index_corpus, index_meta
+    from splade_es.indexing.load_settings import begin, quiet
+    from splade_es.vectors.encode import encode_documents
+    from splade_es.vectors.parquet import is_vector_folder, open_vectors, read_vectors
 
     if (index_name is None) == (alias is None):
         raise click.UsageError("Give --index, or --alias to build a new index behind it.")

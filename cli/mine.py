@@ -9,7 +9,7 @@ import click
 
 from splade_es.cli.options import index_option, json_option, open_engine, url_option
 from splade_es.cli.output import print_json
-from splade_es.engines.base import MAX_K
+from splade_es.limits import MAX_K
 
 
 @click.command()
@@ -77,9 +77,9 @@ def mine(
     """
     from tqdm import tqdm
 
-    from splade_es.search import Searcher
+    from splade_es.cli.mine import mine as run
+    from splade_es.search.searcher import Searcher
     from splade_es.training.mining import Mined
-    from splade_es.training.mining import mine as run
 
     if method == "bm25" and model:
         raise click.UsageError("--with bm25 searches without a --model")

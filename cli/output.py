@@ -19,6 +19,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
+def snippet(text: str, length: int = 160) -> str:
+    """The beginning of a text in one line of at most `length` characters."""
+    line = " ".join(text[: 4 * length].split())
+    return line if len(line) <= length else line[: length - 1].rsplit(" ", 1)[0] + "…"
+
+
 def bar(share: float) -> str:
     """A bar of a table. share: of the longest."""
     return "█" * max(1, round(20 * share))

@@ -21,7 +21,7 @@ def rollback(alias: str, url: str | None, as_json: bool) -> None:
     Example:
       splade-es rollback articles --url http://localhost:9200
     """
-    from splade_es.aliases import rollback as go_back
+    from splade_es.indexing.aliases import rollback as go_back
 
     with open_engine(url) as engine:
         present, earlier = go_back(engine, alias)

@@ -34,8 +34,9 @@ def search(
     Example:
       splade-es search "heart attack" --index articles -k 5
     """
+    from splade_es.cli.output import snippet
     from splade_es.features import token_of
-    from splade_es.search import Searcher, snippet
+    from splade_es.search.searcher import Searcher
 
     with open_engine(url) as engine:
         searcher = Searcher(

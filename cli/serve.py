@@ -37,14 +37,14 @@ def serve(
     Example:
       splade-es serve --index articles --url http://localhost:9200
     """
+    from splade_es.encoders.load import load_text_encoder
     from splade_es.errors import EngineError
-    from splade_es.queries import load_text_encoder
-    from splade_es.search import Searcher
+    from splade_es.search.searcher import Searcher
 
     try:
         import uvicorn
 
-        from splade_es.page.app import listen, make_app
+        from splade_es.inspection.page.app import listen, make_app
     except ImportError as error:
         raise EngineError(
             "The page needs fastapi and uvicorn", "Install them: pip install 'splade-es[serve]'"

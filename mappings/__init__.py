@@ -6,7 +6,8 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from splade_es.records import IndexMeta, Source
+from splade_es.index_meta import IndexMeta
+from splade_es.records import Source
 
 
 def index_body(

@@ -1,19 +1,23 @@
-"""Everything a person may be told went wrong.
+"""Every error that a user may see, in one tree.
 
     SpladeEsError
     ├── CorpusError          a file or line of input: the message starts with "path:line: "
     ├── ModelError           a model directory, hub name or tokenizer
+    ├── SettingsError        a setting, or a combination of settings, that is invalid
     ├── TrainingError        training data or settings, or a loss that is no number
     ├── Interrupted          stopped by a signal, with all saved that is needed to go on
     ├── QueryError           a query, a measure or a k that cannot be answered
-    └── EngineError          the search engine said no
-        ├── IndexMissing     there is no such index
-        ├── IndexMismatch    the index was made by something else than what is asked of it
+    └── EngineError          the search engine refused
+        ├── IndexMissing     the index does not exist
+        ├── IndexExists      an index of this name already exists
+        ├── IndexMismatch    the index was made by another model, or not by splade-es
+        ├── FieldTypeMissing the server has no such field type for the features
         ├── AccessDenied     401 or 403
         ├── RequestTooLarge  413: send less at once
-        └── Unavailable      down, timed out, or 429/502/503/504: the same request may pass later
+        └── Unavailable      down, timed out, or 429/502/503/504: may succeed later
 
-Each carries a message that says what is wrong and where, and a hint that says what to do.
+Each has a message that says what is wrong and where, and a hint that says what to do. Both name
+settings in backticks, as Python spells them; the command line shows them as its flags.
 """
 
 from __future__ import annotations
@@ -33,47 +37,67 @@ class SpladeEsError(Exception):
 
 
 class CorpusError(SpladeEsError):
-    pass
+    """A file, or a line of it, that cannot be used."""
 
 
 class ModelError(SpladeEsError):
-    pass
+    """A model or tokenizer that cannot be loaded or used."""
+
+
+class SettingsError(SpladeEsError):
+    """A setting, or a combination of settings, that is invalid."""
 
 
 class TrainingError(SpladeEsError):
-    pass
+    """Training data or settings that are invalid, or a loss that is not finite."""
 
 
 class Interrupted(SpladeEsError):
-    pass
+    """Stopped by a signal, with everything saved that is needed to resume."""
 
 
 class QueryError(SpladeEsError):
-    pass
+    """A query, a measure or a number of results that is invalid."""
 
 
 class EngineError(SpladeEsError):
-    pass
+    """The search engine refused, or cannot be used."""
 
 
 class IndexMissing(EngineError):
-    pass
+    """The index does not exist."""
+
+
+class IndexExists(EngineError):
+    """An index of this name already exists."""
 
 
 class IndexMismatch(EngineError):
-    pass
+    """The index was made by another model, or not by splade-es."""
+
+
+class FieldTypeMissing(EngineError):
+    """The server has no such field type for the features."""
 
 
 class AccessDenied(EngineError):
-    pass
+    """401 or 403: unknown credentials, or a missing privilege."""
 
 
 class RequestTooLarge(EngineError):
-    pass
+    """413: less must be sent at once."""
 
 
 class Unavailable(EngineError):
-    """status: of the answer, 0 if there was none. retry_after: seconds the server asks to wait."""
+    """Down, timed out, or 429, 502, 503 or 504: the same request may succeed later.
+
+    Attributes
+    ----------
+    status : int
+        HTTP status of the answer, 0 if there was none.
+    retry_after : float
+        Seconds that the server asks to wait.
+    """
 
     def __init__(
         self, message: str, hint: str = "", *, status: int = 0, retry_after: float = 0.0

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from splade_es.engines.base import MAX_WEIGHT
 from splade_es.errors import ModelError
+from splade_es.limits import MAX_WEIGHT
 from splade_es.records import Quantized, SparseRow
 
 

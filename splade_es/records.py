@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import orjson
@@ -28,6 +28,8 @@ Source: TypeAlias = Literal["full", "no-vectors"]
 Features: TypeAlias = dict[str, int]
 #: Query id -> document id -> score.
 Run: TypeAlias = dict[str, dict[str, float]]
+#: Field -> the value, or values, one of which a document must have in it.
+Filter: TypeAlias = Mapping[str, "str | int | float | bool | Sequence[str | int | float | bool]"]
 #: Query id -> document id -> grade of relevance (0 = judged, not relevant).
 Qrels: TypeAlias = dict[str, dict[str, int]]
 
@@ -51,6 +53,12 @@ class Document:
     def body(self) -> str:
         """What is encoded and what BM25 sees: title and text, joined as BEIR does."""
         return f"{self.title} {self.text}" if self.title else self.text
+
+    @classmethod
+    def from_source(cls, id: str, source: Mapping[str, Any]) -> Document:
+        """A document as an index stores it: title and text, without other fields."""
+        title, text = (str(source.get(name) or "") for name in ("title", "text"))
+        return cls(id, text, title)
 
     def to_json(self) -> str:
         """The line of a corpus that reads as this document."""
@@ -197,28 +205,6 @@ class ItemResult(NamedTuple):
 
     status: int
     reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class IndexMeta:
-    """What an index must remember so that a query fits it; kept in the mapping's `_meta`.
-
-    toolkit: version that made the index; model: directory or hub name; fingerprint: SHA-256 of
-    its weights; vocabulary: SHA-256 of its tokens in id order; codec: version of the feature
-    name escape; scale: stored integer = round(weight x scale); max_length: tokens of a document.
-    """
-
-    toolkit: str
-    model: str
-    fingerprint: str
-    vocabulary: str
-    codec: int
-    scale: float
-    max_length: int
-    pooling: str
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class IndexStats(NamedTuple):

@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 
 from models import TEXTS, WORDS
-from splade_es.encoder import Encoder
+from splade_es.data.rejects import rejects_file
+from splade_es.encoders.torch_encoder import Encoder
 from splade_es.engines import connect
 from splade_es.engines.base import Engine
-from splade_es.indexing import index_corpus, index_meta, open_index
+from splade_es.index_meta import IndexMeta
+from splade_es.indexing.load import index_corpus, index_meta, open_index
 from splade_es.quantize import Quantizer
-from splade_es.records import Document, IndexMeta
-from splade_es.rejects import rejects_file
-from splade_es.search import Searcher
-from splade_es.vectors import encode_documents
+from splade_es.records import Document
+from splade_es.search.searcher import Searcher
+from splade_es.vectors.encode import encode_documents
 
 META = IndexMeta("0.1.0", "models/tiny", "f" * 64, "v" * 64, 1, 100.0, 256, "max")
 
@@ -55,10 +56,10 @@ def engine(
 @pytest.fixture
 def index(engine: Engine) -> Iterator[str]:
     name = f"test-{uuid.uuid4().hex}"
-    engine.create(name, META)
+    engine.index(name).create(META)
     yield name
-    if engine.exists(name):
-        engine.delete(name)
+    if engine.index(name).exists():
+        engine.index(name).delete()
 
 
 @pytest.fixture
@@ -74,4 +75,4 @@ def searcher(engine: Engine, tiny_model: str, tmp_path: Path) -> Iterator[Search
         encoded = encode_documents(documents, encoder, Quantizer(), file)
         list(index_corpus(encoded, encoder.vocabulary, engine, index, file))
     yield Searcher(engine, index)
-    engine.delete(index)
+    engine.index(index).delete()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splade_es.collection import open_beir, read_qrels, read_queries, read_run, write_run
+from splade_es.data.trec_beir import open_beir, read_qrels, read_queries, read_run, write_run
 from splade_es.errors import CorpusError
 from splade_es.records import Query
 

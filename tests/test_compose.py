@@ -13,11 +13,12 @@ import yaml
 import servers
 from any_engine import META
 from command_line import run
-from splade_es.engines.base import FIELD, Engine
+from splade_es.engines.base import Engine
+from splade_es.engines.dsl import rank_feature_query
 from splade_es.engines.server import ServerEngine
+from splade_es.fields import FIELD
 from splade_es.mappings import index_body
 from splade_es.records import Clause
-from splade_es.rewrite import rank_feature_query
 
 COMPOSE = Path(__file__).parent.parent / "compose"
 
@@ -73,9 +74,9 @@ def test_the_template_serves_those_who_make_an_index_by_hand(engine: Engine) -> 
         query = rank_feature_query([Clause("heart", 0.5)], FIELD)
         found = engine._request("POST", "articles-by-hand", "/_search", {"query": query})
         assert [hit["_score"] for hit in found["hits"]["hits"]] == [107.0]
-        engine.create("articles-by-command", META)  # beside the template
-        assert engine.meta("articles-by-command") == META
-        engine.delete("articles-by-command")
+        engine.index("articles-by-command").create(META)  # beside the template
+        assert engine.index("articles-by-command").meta() == META
+        engine.index("articles-by-command").delete()
         engine._request("DELETE", "articles-by-hand")
     finally:
         engine._send("DELETE", "/_index_template/articles", None)

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splade_es import jsonl
-from splade_es.corpus import parse_document, read_documents
+from splade_es.data import jsonl
+from splade_es.data.corpus import parse_document, read_documents
 from splade_es.errors import CorpusError
 from splade_es.records import Document, Rejected
 

@@ -11,9 +11,9 @@ import vl_convert
 from stub import Stub
 
 from command_line import run
-from splade_es.dashboards import saved_objects
 from splade_es.engines.server import ServerEngine
-from splade_es.search import Searcher
+from splade_es.inspection.dashboards import saved_objects
+from splade_es.search.searcher import Searcher
 
 # No dashboard looks into the local engine.
 SERVERS = pytest.mark.parametrize("engine", ["opensearch", "elasticsearch"], indirect=True)
@@ -75,7 +75,7 @@ def test_every_panel_of_aggregations_gets_what_it_shows(searcher: Searcher) -> N
     for name, state in of_type("aggregations").items():
         (agg,) = answer(searcher, request_of(state))["aggregations"].values()
         found[name] = agg["buckets"]
-    count = searcher.engine.count(searcher.index)
+    count = searcher.engine.index(searcher.index).count()
     for name, field in (("tokens", "splade_top"), ("expansions", "splade_new")):
         shown = {bucket["key"]: bucket["doc_count"] for bucket in found[name]}
         for token, documents in shown.items():
@@ -114,7 +114,7 @@ def test_every_vega_panel_draws_what_the_server_answers(
     if name == "significant":
         matching = sum("heart" in hit.source["text"] for hit in searcher.search("heart", 300))
         for bucket in buckets:
-            share = bucket["bg_count"] / searcher.engine.count(searcher.index)
+            share = bucket["bg_count"] / searcher.engine.index(searcher.index).count()
             assert bucket["doc_count"] / matching > share
 
 

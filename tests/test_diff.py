@@ -13,7 +13,7 @@ import pytest
 
 from command_line import run
 from models import TEXTS
-from splade_es.encoder import Encoder
+from splade_es.encoders.torch_encoder import Encoder
 from splade_es.quantize import Quantizer
 
 pytestmark = pytest.mark.usefixtures("home")

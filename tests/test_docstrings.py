@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from splade_es import docstrings
-from splade_es.collection import open_beir
-from splade_es.corpus import read_documents
-from splade_es.docstrings import DemoCounts, Example, example, examples, write_demo
+from splade_es.cli.demo_data import DemoCounts, Example, example, examples, write_demo
+from splade_es.data.corpus import read_documents
+from splade_es.data.trec_beir import open_beir
 from splade_es.errors import CorpusError
 from splade_es.records import Document
 

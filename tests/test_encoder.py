@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from models import TEXTS, WORDS
-from splade_es.encoder import Encoder
+from splade_es.encoders.torch_encoder import Encoder
 from splade_es.errors import ModelError, QueryError
-from splade_es.expand import expand, expansions
+from splade_es.inspection.expand import expand, expansions
 from splade_es.quantize import Quantizer
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from splade_es.errors import QueryError
-from splade_es.evaluate import Report, compare, evaluate, parse_measures
+from splade_es.search.evaluate import Report, compare, evaluate, parse_measures
 
 QRELS = {"1": {"a": 3, "b": 1, "c": 0}, "2": {"a": 1, "d": 1}}
 
@@ -104,5 +104,5 @@ def test_reports_of_other_queries_are_not_compared() -> None:
 
 
 def test_importing_the_module_does_not_load_ir_measures() -> None:
-    code = "import sys, splade_es.evaluate; sys.exit('ir_measures' in sys.modules)"
+    code = "import sys, splade_es.search.evaluate; sys.exit('ir_measures' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

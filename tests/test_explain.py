@@ -12,12 +12,12 @@ import torch
 
 from command_line import run
 from models import TEXTS, WORDS
-from splade_es.encoder import Encoder
+from splade_es.encoders.load import load_text_encoder
+from splade_es.encoders.torch_encoder import Encoder
 from splade_es.errors import QueryError
-from splade_es.explain import explain
 from splade_es.features import token_of
-from splade_es.queries import load_text_encoder
-from splade_es.search import Searcher
+from splade_es.inspection.explain import explain
+from splade_es.search.searcher import Searcher
 
 
 def test_contributions_of_200_pairs_add_up_to_the_score(searcher: Searcher) -> None:
@@ -32,7 +32,9 @@ def test_contributions_of_200_pairs_add_up_to_the_score(searcher: Searcher) -> N
         for hit in draw.sample(hits, 10):
             added = sum(np.float32(score) for score in hit.contributions.values())
             assert added == pytest.approx(hit.score, rel=1e-6)
-            assert searcher.engine.explain(searcher.index, clauses, hit.id) == hit.contributions
+            assert (
+                searcher.engine.index(searcher.index).explain(clauses, hit.id) == hit.contributions
+            )
             pairs += 1
     assert pairs == 200
 
@@ -59,7 +61,7 @@ def test_an_explanation_names_the_words(searcher: Searcher, tiny_model: str) -> 
         assert part.document_word in {*TEXTS["heart"].replace(".", " .").split(), ""}
     assert len(found.contributions) + len(found.unmatched) == len(searcher.query(query))
     assert not {token.token for token in found.unmatched} & stored.keys()
-    (bm25,) = searcher.engine.match(searcher.index, [query], 1000)
+    (bm25,) = searcher.engine.index(searcher.index).search_bm25([query], 1000)
     assert bm25[found.bm25_rank - 1] == ("heart", found.bm25)  # type: ignore[operator]
 
 
@@ -104,13 +106,13 @@ def test_a_pruned_index_of_an_inference_free_model(
     tiny_model: str, tmp_path: Path, home: Path
 ) -> None:
     """Query tokens from a table; and only what is stored is explained."""
-    from splade_es.model import SpladeModel
-    from splade_es.retriever import QueryTable, Retriever
+    from splade_es.models.model import SpladeModel
+    from splade_es.models.pair import EncoderPair, QueryTable
 
     model = SpladeModel.load(tiny_model)
     table = QueryTable(torch.ones(len(model.tokenizer)), model.silent[: len(model.tokenizer)])
     saved = str(tmp_path / "idf")
-    Retriever(model, table).save(saved)
+    EncoderPair(model, table).save(saved)
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text(
         "".join(json.dumps({"_id": id, "text": text}) + "\n" for id, text in TEXTS.items())

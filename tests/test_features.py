@@ -10,7 +10,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from splade_es.actions import ToAction
 from splade_es.errors import ModelError
 from splade_es.features import (
     CODEC,
@@ -20,6 +19,7 @@ from splade_es.features import (
     token_of,
     vocabulary_sha256,
 )
+from splade_es.indexing.bulk_actions import ToAction
 from splade_es.records import Document, Quantized
 
 

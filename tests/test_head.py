@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from splade_es.head import splade_head, winning_positions
-from splade_es.layout import Pooling
+from splade_es.models.files import Pooling
+from splade_es.models.head import splade_head, winning_positions
 
 
 def dense_head(hidden: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, pooling: str) -> Tensor:

@@ -4,11 +4,11 @@ import pytest
 import torch
 from test_head import case, dense_head
 
-from splade_es import head
-from splade_es.head import splade_head
+from splade_es.models import head
+from splade_es.models.head import splade_head
 
 pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
-from splade_es.head_triton import max_of_logits
+from splade_es.models.head_triton import max_of_logits
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from models import TEXTS
-from splade_es.corpus import read_documents
-from splade_es.encoder import Encoder
+from splade_es.data.corpus import read_documents
+from splade_es.data.rejects import rejects_file
+from splade_es.encoders.torch_encoder import Encoder
 from splade_es.engines.base import Engine
 from splade_es.engines.local import LocalEngine
 from splade_es.errors import CorpusError, EngineError, IndexMismatch, RequestTooLarge, Unavailable
 from splade_es.features import token_of
-from splade_es.indexing import Summary, index_corpus, index_meta, open_index
+from splade_es.indexing.load import Summary, index_corpus, index_meta, open_index
 from splade_es.quantize import Quantizer
 from splade_es.records import Action, Document, ItemResult, Query, Rejected
-from splade_es.rejects import rejects_file
-from splade_es.search import Searcher
-from splade_es.vectors import encode_documents
+from splade_es.search.searcher import Searcher
+from splade_es.vectors.encode import encode_documents
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +81,10 @@ def test_the_walk_from_corpus_to_hits(
     assert (
         list(view)[: len(top)] == top and max(map(int, view.values())) == hit.source["splade_max"]
     )
-    explained = engine.explain(index, [*searcher.clauses(row)], "heart")
+    explained = engine.index(index).explain([*searcher.clauses(row)], "heart")
     assert sum(explained.values()) == pytest.approx(expected["heart"], rel=1e-6)
     assert {token_of(feature) for feature in explained} <= set(view)
-    engine.delete(index)
+    engine.index(index).delete()
 
 
 def test_what_the_engine_refuses_is_set_aside_with_its_reason(
@@ -104,7 +104,7 @@ def test_what_the_engine_refuses_is_set_aside_with_its_reason(
     (reject,) = [json.loads(x) for x in (tmp_path / "rejects.jsonl").read_text().splitlines()]
     assert reject["place"] == "c:2" and "refused it (400)" in reject["reason"]
     assert json.loads(reject["line"])["_id"] == "bad"
-    assert engine.count(index) == 2
+    assert engine.index(index).count() == 2
 
 
 class Faltering(LocalEngine):
@@ -166,11 +166,11 @@ def test_what_passes_later_is_sent_again_and_nothing_is_lost(
     requests: list[list[str]],
 ) -> None:
     engine = Faltering(tmp_path, faults)
-    engine.create("x", index_meta(encoder, Quantizer()))
+    engine.index("x").create(index_meta(encoder, Quantizer()))
     documents = [Document(id, "heart attack") for id in "abcd"]
     summary = load(documents, encoder, engine, "x", tmp_path / "rejects")
     assert engine.requests == requests
-    assert (summary.indexed, summary.rejected) == (4, 0) and engine.count("x") == 4
+    assert (summary.indexed, summary.rejected) == (4, 0) and engine.index("x").count() == 4
 
 
 def full(engine: LocalEngine, index: str, actions: Sequence[Action]) -> list[ItemResult]:
@@ -180,12 +180,12 @@ def full(engine: LocalEngine, index: str, actions: Sequence[Action]) -> list[Ite
 @pytest.mark.usefixtures("quick")
 def test_a_document_too_large_for_the_server_is_set_aside(encoder: Encoder, tmp_path: Path) -> None:
     engine = Faltering(tmp_path, [None, *[full] * 9])
-    engine.create("x", index_meta(encoder, Quantizer()))
+    engine.index("x").create(index_meta(encoder, Quantizer()))
     texts = {"a": "heart", "b": "heart " * 700_000, "c": "bone", "d": "milk"}
     documents = [Document(id, text) for id, text in texts.items()]
     summary = load(documents, encoder, engine, "x", tmp_path / "rejects")
     assert engine.requests == [["a"], *[["b"]] * 9, ["c", "d"]]
-    assert (summary.indexed, summary.rejected) == (3, 1) and engine.count("x") == 3
+    assert (summary.indexed, summary.rejected) == (3, 1) and engine.index("x").count() == 3
     (reject,) = [json.loads(line) for line in (tmp_path / "rejects").read_text().splitlines()]
     assert reject["reason"] == "local refused it (429): no memory"
     engine.close()
@@ -194,7 +194,7 @@ def test_a_document_too_large_for_the_server_is_set_aside(encoder: Encoder, tmp_
 @pytest.mark.usefixtures("quick")
 def test_a_server_that_stays_full_ends_the_load(encoder: Encoder, tmp_path: Path) -> None:
     engine = Faltering(tmp_path, [full] * 9)
-    engine.create("x", index_meta(encoder, Quantizer()))
+    engine.index("x").create(index_meta(encoder, Quantizer()))
     documents = [Document(id, "heart attack") for id in "abcd"]
     with pytest.raises(Unavailable) as caught:
         load(documents, encoder, engine, "x", tmp_path / "rejects")
@@ -212,7 +212,7 @@ def test_the_last_of_an_id_wins_even_if_the_first_is_sent_again(
         return [ItemResult(429), *LocalEngine.bulk(engine, index, actions[1:])]
 
     engine = Faltering(tmp_path, [first_later])
-    engine.create("x", index_meta(encoder, Quantizer()))
+    engine.index("x").create(index_meta(encoder, Quantizer()))
     documents = [Document("a", "bone"), Document("b", "milk"), Document("a", "heart")]
     summary = load(documents, encoder, engine, "x", tmp_path / "rejects")
     assert (summary.indexed, summary.replaced) == (3, 1)
@@ -226,7 +226,7 @@ def test_the_last_of_an_id_wins_even_if_the_first_is_sent_again(
 @pytest.mark.usefixtures("quick")
 def test_a_single_document_too_large_is_rejected(encoder: Encoder, tmp_path: Path) -> None:
     engine = Faltering(tmp_path, [too_large])
-    engine.create("x", index_meta(encoder, Quantizer()))
+    engine.index("x").create(index_meta(encoder, Quantizer()))
     summary = load([Document("a", "heart", place="c:1")], encoder, engine, "x", tmp_path / "r")
     assert summary.first_rejected and summary.first_rejected.reason.startswith(
         "local refused it (413)"
@@ -237,7 +237,7 @@ def test_a_single_document_too_large_is_rejected(encoder: Encoder, tmp_path: Pat
 @pytest.mark.usefixtures("quick")
 def test_an_engine_that_stays_down_ends_the_load(encoder: Encoder, tmp_path: Path) -> None:
     engine = Faltering(tmp_path, [down] * 99)
-    engine.create("x", index_meta(encoder, Quantizer()))
+    engine.index("x").create(index_meta(encoder, Quantizer()))
     with pytest.raises(Unavailable, match="the server is down"):
         load([Document(str(n), "heart") for n in range(5000)], encoder, engine, "x", tmp_path / "r")
     assert len(engine.requests) == 9
@@ -249,7 +249,7 @@ def test_documents_that_vanish_are_noticed(encoder: Encoder, tmp_path: Path) -> 
         return [ItemResult(201) for _ in actions]
 
     engine = Faltering(tmp_path, [swallow])
-    engine.create("x", index_meta(encoder, Quantizer()))
+    engine.index("x").create(index_meta(encoder, Quantizer()))
     with pytest.raises(EngineError, match="has 0 documents where 1 were acknowledged"):
         load([Document("a", "heart")], encoder, engine, "x", tmp_path / "r")
     engine.close()
@@ -257,7 +257,7 @@ def test_documents_that_vanish_are_noticed(encoder: Encoder, tmp_path: Path) -> 
 
 def test_fail_fast_stops_at_the_first_bad_line(encoder: Encoder, tmp_path: Path) -> None:
     engine = LocalEngine(tmp_path)
-    engine.create("x", index_meta(encoder, Quantizer()))
+    engine.index("x").create(index_meta(encoder, Quantizer()))
     items: list[Document | Rejected] = [
         Document("a", "heart"),
         Rejected("c:2", "no text", "{}"),

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from models import TEXTS
-from splade_es import encoder as encoder_module
-from splade_es import int8
-from splade_es.encoder import Encoder
+from splade_es.encoders import torch_encoder as encoder_module
+from splade_es.encoders.torch_encoder import Encoder
 from splade_es.errors import ModelError
+from splade_es.models import int8
 
 if not int8.available():
     pytest.skip("torch has 8-bit products for x86 processors only", allow_module_level=True)

@@ -11,18 +11,18 @@ from tokenizers import SentencePieceUnigramTokenizer
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from models import SPECIAL
-from splade_es.corpus import read_documents
-from splade_es.encoder import Encoder
+from splade_es.data.corpus import read_documents
+from splade_es.data.rejects import rejects_file
+from splade_es.encoders.torch_encoder import Encoder
 from splade_es.engines.base import Engine
 from splade_es.errors import TrainingError
-from splade_es.expand import expand
-from splade_es.indexing import index_corpus, index_meta
+from splade_es.indexing.load import index_corpus, index_meta
+from splade_es.inspection.expand import expand
 from splade_es.quantize import Quantizer
-from splade_es.rejects import rejects_file
-from splade_es.search import Searcher
+from splade_es.search.searcher import Searcher
 from splade_es.training.config import TrainConfig
 from splade_es.training.loop import train
-from splade_es.vectors import encode_documents
+from splade_es.vectors.encode import encode_documents
 
 PAIRS = {
     "心臓病の薬": "狭心症の治療にはニトログリセリンを使う。",
@@ -108,7 +108,7 @@ def test_japanese_is_learnt_indexed_and_found(
     documents = [{"_id": str(n), "text": text} for n, text in enumerate(PAIRS.values())]
     corpus.write_text("".join(json.dumps(d, ensure_ascii=False) + "\n" for d in documents), "utf-8")
     encoder, index = Encoder.load(str(model)), f"test-{uuid.uuid4().hex}"
-    engine.create(index, index_meta(encoder, Quantizer()))
+    engine.index(index).create(index_meta(encoder, Quantizer()))
     try:
         with rejects_file(tmp_path / "rejects") as rejects:
             encoded = encode_documents(read_documents(str(corpus)), encoder, Quantizer(), rejects)
@@ -117,7 +117,7 @@ def test_japanese_is_learnt_indexed_and_found(
         for number, query in enumerate(PAIRS):
             assert searcher.search(query, 3)[0].id == str(number), query
     finally:
-        engine.delete(index)
+        engine.index(index).delete()
     text = documents[1]["text"]
     pieces = [text[start:end] for start, end in encoder.token_spans(text)]
     caused = {token.word for token in expand(encoder, text, None)}

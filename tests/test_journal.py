@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from splade_es.data.rejects import rejects_file
 from splade_es.errors import CorpusError
-from splade_es.journal import Done, Journal, digest, runs
+from splade_es.indexing.journal import Done, Journal, digest, runs
 from splade_es.records import Document, Rejected
-from splade_es.rejects import rejects_file
 
 DOCUMENTS = [Document(f"d{n}", f"text {n}", place=f"c:{n}", number=n) for n in range(1, 10)]
 BOUND = {"index": "x", "model": "m"}

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from splade_es import layout
-from splade_es.layout import fingerprint
+from splade_es.models.files import fingerprint
 
 
 @pytest.fixture

@@ -18,12 +18,12 @@ from transformers import AutoConfig, AutoModelForMaskedLM
 
 from command_line import run
 from models import TEXTS, tiny_tokenizer
-from splade_es.encoder import Encoder
-from splade_es.layout import Activation, Pooling
-from splade_es.light import LightEncoder, _gelu
-from splade_es.model import SpladeModel
-from splade_es.queries import load_text_encoder
-from splade_es.retriever import Retriever
+from splade_es.encoders.load import load_text_encoder
+from splade_es.encoders.numpy_encoder import NumpyEncoder, _gelu
+from splade_es.encoders.torch_encoder import Encoder
+from splade_es.models.files import Activation, Pooling
+from splade_es.models.model import SpladeModel
+from splade_es.models.pair import EncoderPair
 
 QUERIES = [
     "heart attack",
@@ -36,7 +36,7 @@ QUERIES = [
 
 
 def same(name: str) -> None:
-    light, full = LightEncoder.load(name, 20), Encoder.load(name, 20)
+    light, full = NumpyEncoder.load(name, 20), Encoder.load(name, 20)
     assert light is not None
     assert (light.name, light.vocabulary, light.max_length, light.pooling) == (
         full.name, full.vocabulary, full.max_length, full.pooling,
@@ -98,7 +98,7 @@ def test_pooling_activation_and_expansion_are_the_models(
 ) -> None:
     model = SpladeModel.load(tiny_model)
     model.pooling, model.activation, model.lexical = pooling, activation, pooling == "max"
-    Retriever(model, model).save(tmp_path / "model")
+    EncoderPair(model, model).save(tmp_path / "model")
     same(str(tmp_path / "model"))
 
 
@@ -106,8 +106,8 @@ def test_the_query_side_of_a_model_with_two_encoders(tiny_model: str, tmp_path: 
     documents, queries = SpladeModel.load(tiny_model), SpladeModel.load(tiny_model)
     with torch.no_grad():
         queries.decoder.bias.add_(0.2)
-    Retriever(documents, queries).save(tmp_path)
-    light = LightEncoder.load(str(tmp_path), 20)
+    EncoderPair(documents, queries).save(tmp_path)
+    light = NumpyEncoder.load(str(tmp_path), 20)
     assert light is not None
     (ours,), (theirs,) = (
         encoder.encode(["heart attack"])
@@ -117,7 +117,7 @@ def test_the_query_side_of_a_model_with_two_encoders(tiny_model: str, tmp_path: 
 
 
 def test_sources_are_the_winning_tokens(tiny_model: str) -> None:
-    light = LightEncoder.load(tiny_model, 20)
+    light = NumpyEncoder.load(tiny_model, 20)
     assert light is not None
     text = "heart attack"
     (ours,) = light.encode([text], with_sources=True)
@@ -129,33 +129,33 @@ def test_sources_are_the_winning_tokens(tiny_model: str) -> None:
 @pytest.mark.parametrize("kind", ["electra", "modernbert"])
 def test_another_architecture_is_left_to_torch(kind: str, tmp_path: Path) -> None:
     name = make(kind, tmp_path)
-    assert LightEncoder.load(name, 20) is None
+    assert NumpyEncoder.load(name, 20) is None
     assert isinstance(load_text_encoder(name, 20, few=True), Encoder)
 
 
 def test_whatever_is_wrong_is_left_to_torch(tiny_model: str, tmp_path: Path) -> None:
-    def broken(**config: object) -> LightEncoder | None:
+    def broken(**config: object) -> NumpyEncoder | None:
         path = tmp_path / str(len(list(tmp_path.iterdir())))
         shutil.copytree(tiny_model, path)
         settings = json.loads((path / "config.json").read_text()) | config
         (path / "config.json").write_text(json.dumps(settings))
-        return LightEncoder.load(str(path), 20)
+        return NumpyEncoder.load(str(path), 20)
 
     assert broken() is not None
     assert broken(hidden_act="silu") is None
     assert broken(position_embedding_type="relative_key") is None
     assert broken(model_type="gpt2") is None
-    assert LightEncoder.load(str(tmp_path), 20) is None
+    assert NumpyEncoder.load(str(tmp_path), 20) is None
 
 
 def test_a_tokenizer_that_transformers_would_rebuild_otherwise_is_left_to_torch(
     tiny_model: str, tmp_path: Path
 ) -> None:
-    def saved(**config: object) -> LightEncoder | None:
+    def saved(**config: object) -> NumpyEncoder | None:
         path = tmp_path / str(len(list(tmp_path.iterdir())))
         shutil.copytree(tiny_model, path)
         (path / "tokenizer_config.json").write_text(json.dumps(config))
-        return LightEncoder.load(str(path), 20)
+        return NumpyEncoder.load(str(path), 20)
 
     assert saved(tokenizer_class="PreTrainedTokenizerFast") is not None
     assert saved(tokenizer_class="BertTokenizer") is not None
@@ -171,13 +171,13 @@ def test_a_checkpoint_of_old_names_is_left_to_torch(tiny_model: str, tmp_path: P
     weights = load_file(path / "model.safetensors")
     old = {name.replace("LayerNorm.weight", "LayerNorm.gamma"): w for name, w in weights.items()}
     save_file(old, path / "model.safetensors")
-    assert LightEncoder.load(str(path), 20) is None
+    assert NumpyEncoder.load(str(path), 20) is None
 
 
 def test_half_precision_is_left_to_torch(tiny_model: str, tmp_path: Path) -> None:
     AutoModelForMaskedLM.from_pretrained(tiny_model).half().save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
-    assert LightEncoder.load(str(tmp_path), 20) is None
+    assert NumpyEncoder.load(str(tmp_path), 20) is None
 
 
 def test_gelu_is_that_of_torch() -> None:

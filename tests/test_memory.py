@@ -9,7 +9,7 @@ import pytest
 FAULTS = """
 import resource
 import torch
-from splade_es.memory import keep_freed
+from splade_es.encoders.allocator import keep_freed
 
 keep_freed()  # without it there are often 490,000 faults, as the addresses fall
 for _ in range(2):  # the first time all memory is new

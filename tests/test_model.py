@@ -17,11 +17,11 @@ from transformers import (
 )
 
 from models import TEXTS
-from splade_es.encoder import Encoder
+from splade_es.encoders.torch_encoder import Encoder
 from splade_es.errors import ModelError
-from splade_es.layout import fingerprint
-from splade_es.model import SpladeModel
-from splade_es.retriever import Retriever
+from splade_es.models.files import fingerprint
+from splade_es.models.model import SpladeModel
+from splade_es.models.pair import EncoderPair
 
 TEXT_LIST = list(TEXTS.values())
 
@@ -41,7 +41,7 @@ def dense(name: str, texts: list[str], max_length: int) -> torch.Tensor:
 
 
 def save(model: SpladeModel, directory: Path) -> None:
-    Retriever(model, model).save(directory)
+    EncoderPair(model, model).save(directory)
 
 
 def vectors(encoder: Encoder, texts: list[str]) -> torch.Tensor:

@@ -20,12 +20,12 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from command_line import run
 from models import TEXTS
+from splade_es.encoders.load import load_text_encoder
 from splade_es.engines import connect
 from splade_es.errors import Unavailable
 from splade_es.features import token_of
-from splade_es.page.app import listen, make_app
-from splade_es.queries import load_text_encoder
-from splade_es.search import Searcher
+from splade_es.inspection.page.app import listen, make_app
+from splade_es.search.searcher import Searcher
 
 ATTACK = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">"
 
@@ -60,7 +60,7 @@ def test_the_api_on_every_engine(searcher: Searcher) -> None:
     query = "heart pain"
     with serving(searcher) as url:
         status, about = ask(url, "/api/index")
-        assert status == 200 and about["documents"] == searcher.engine.count(searcher.index)
+        assert status == 200 and about["documents"] == searcher.engine.index(searcher.index).count()
 
         expected = searcher.search(query, 10, contributions=True)
         status, exact = ask(url, "/api/search", {"query": query})
@@ -89,11 +89,11 @@ def test_the_api_on_every_engine(searcher: Searcher) -> None:
         _, pruned = ask(url, "/api/search", {"query": query, "mode": "pruned", "top_k": 2})
         assert all(1 <= len(hit["contributions"]) <= 2 for hit in pruned["hits"])
         _, bm25 = ask(url, "/api/search", {"query": query, "mode": "bm25"})
-        (ranked,) = searcher.engine.match(searcher.index, [query], 10)
+        (ranked,) = searcher.engine.index(searcher.index).search_bm25([query], 10)
         assert [(hit["id"], hit["score"]) for hit in bm25["hits"]] == ranked
         _, hybrid = ask(url, "/api/search", {"query": query, "mode": "hybrid", "k": 3})
-        (words,) = searcher.engine.match(searcher.index, [query], 100)
-        (tokens,) = searcher.engine.search_many(searcher.index, [searcher.query(query)], 100)
+        (words,) = searcher.engine.index(searcher.index).search_bm25([query], 100)
+        (tokens,) = searcher.engine.index(searcher.index).search_many([searcher.query(query)], 100)
         places = [{hit.id: n for n, hit in enumerate(found, 1)} for found in (words, tokens)]
         for hit in hybrid["hits"]:
             score = sum(1 / (60 + place[hit["id"]]) for place in places if hit["id"] in place)
@@ -204,7 +204,7 @@ def test_a_person_searches_and_sees_why(local: Searcher, page: Page) -> None:
         expect(page.locator("#about")).to_contain_text("texts · 7 documents · local")
         search(page, "heart attack")
         expect(page.get_by_role("status")).to_contain_text("7 results in")
-        hits = local.search("heart attack", 10)
+        hits = local.index("heart attack").search(10)
         headings = [hit.source["title"] or hit.id for hit in hits]
         assert page.locator("article h3").all_inner_texts() == headings
         heart = page.locator("article", has_text="About heart")

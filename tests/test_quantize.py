@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splade_es.engines.base import MAX_WEIGHT
 from splade_es.errors import ModelError
+from splade_es.limits import MAX_WEIGHT
 from splade_es.quantize import Quantizer
 from splade_es.records import SparseRow
 

@@ -11,22 +11,24 @@ import pytest
 import torch
 
 from models import TEXTS, tiny_tokenizer
-from splade_es import layout
-from splade_es.encoder import Encoder
+from splade_es.encoders.base import TextEncoder
+from splade_es.encoders.load import load_text_encoder
+from splade_es.encoders.table_encoder import TableEncoder
+from splade_es.encoders.torch_encoder import Encoder
 from splade_es.errors import ModelError
-from splade_es.expand import expand
-from splade_es.indexing import index_meta
-from splade_es.model import SpladeModel
+from splade_es.indexing.load import index_meta
+from splade_es.inspection.expand import expand
+from splade_es.models import files as model_files
+from splade_es.models.model import SpladeModel
+from splade_es.models.pair import EncoderPair, QueryTable
 from splade_es.quantize import Quantizer
-from splade_es.queries import TableEncoder, TextEncoder, load_text_encoder
-from splade_es.retriever import QueryTable, Retriever
 
 QUERIES = ["heart attack", "Is vitamin milk for the bone?", "the the heart"]
 DOCUMENTS = list(TEXTS.values())
 KINDS = ["splade", "separate", "doc", "idf", "lexical"]
 
 
-def make(kind: str, make_masked_lm: Callable[..., str]) -> Retriever:
+def make(kind: str, make_masked_lm: Callable[..., str]) -> EncoderPair:
     documents = SpladeModel.load(make_masked_lm())
     queries: SpladeModel | QueryTable = documents
     size = len(documents.decoder.weight)
@@ -37,7 +39,7 @@ def make(kind: str, make_masked_lm: Callable[..., str]) -> Retriever:
     elif kind == "idf":
         queries = QueryTable(torch.linspace(3, -0.5, size), documents.silent, learn=True)
     documents.lexical = kind == "lexical"
-    return Retriever(documents, queries)
+    return EncoderPair(documents, queries)
 
 
 def dense(encoder: TextEncoder, texts: list[str]) -> torch.Tensor:
@@ -119,7 +121,7 @@ def test_the_double_logarithm(
     sparse_encoder = pytest.importorskip("sentence_transformers").SparseEncoder
     model = SpladeModel.load(make_masked_lm())
     model.activation, model.pooling = "log1p_relu", pooling
-    Retriever(model, model).save(tmp_path)
+    EncoderPair(model, model).save(tmp_path)
     ours = dense(Encoder.load(str(tmp_path)), DOCUMENTS)
     theirs = sparse_encoder(str(tmp_path), device="cpu").encode(
         DOCUMENTS, convert_to_sparse_tensor=False
@@ -181,18 +183,18 @@ def message(path: Path) -> str:
 
 def test_files_that_do_not_fit(make_masked_lm: Callable[..., str], tmp_path: Path) -> None:
     make("idf", make_masked_lm).save(tmp_path)
-    table = tmp_path / layout.QUERY_TABLE
+    table = tmp_path / model_files.QUERY_TABLE
     weights = (table / "model.safetensors").read_bytes()
     (table / "model.safetensors").write_bytes(weights[:-8])
     assert message(tmp_path).startswith(f"{table}/model.safetensors: no table of query weights (")
     (table / "tokenizer.json").write_text("{}")
     assert message(tmp_path).startswith(f"{table}: no tokenizer.json that can be read (")
-    (tmp_path / layout.ROUTER).write_text(json.dumps({"types": {}, "structure": {}}))
+    (tmp_path / model_files.ROUTER).write_text(json.dumps({"types": {}, "structure": {}}))
     assert message(tmp_path) == (
         f"{tmp_path}: router_config.json does not say how queries and documents are encoded. "
         "Save or download the model again."
     )
-    (tmp_path / layout.MODULES).write_text('[{"path": "", "type": "x.Dense"}]')
+    (tmp_path / model_files.MODULES).write_text('[{"path": "", "type": "x.Dense"}]')
     assert message(tmp_path).startswith(
         f"{tmp_path}: a model made of Dense is none of SPLADE's kinds."
     )

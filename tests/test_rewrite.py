@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splade_es.engines.base import MAX_CLAUSES
 from splade_es.errors import QueryError
+from splade_es.limits import MAX_CLAUSES
 from splade_es.records import Clause, SparseRow
-from splade_es.rewrite import rewrite
+from splade_es.search.rewrite import rewrite
 
 NAMES = [f"t{n}" for n in range(2000)]
 
@@ -72,6 +72,6 @@ def test_the_score_reads_like_the_dot_product(weights: dict[int, float], scale: 
 
 
 def test_the_module_loads_no_heavy_library() -> None:
-    code = "import sys, splade_es.rewrite; print({'numpy', 'torch', 'bm25s'} & set(sys.modules))"
+    code = "import sys, splade_es.search.rewrite; print({'numpy', 'torch', 'bm25s'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -12,12 +12,12 @@ import pytest
 from any_engine import META
 from splade_es.engines.local import LocalEngine
 from splade_es.errors import Unavailable
+from splade_es.indexing.bulk_sender import Pace, Request, Sender
 from splade_es.records import Action, Document, ItemResult
-from splade_es.sending import Pace, Request, Sender
 
 
 def paced(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> Pace:
-    monkeypatch.setattr("splade_es.sending.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("splade_es.indexing.bulk_sender.time.monotonic", lambda: clock[0])
     return Pace()
 
 
@@ -79,7 +79,7 @@ class Asks(LocalEngine):
 def test_retry_after_is_honoured(tmp_path: Path) -> None:
     engine = Asks(tmp_path)
     engine.times = []
-    engine.create("x", META)
+    engine.index("x").create(META)
     sender = Sender(engine, "x", lambda request, results: None)
     sender.put(Request([], [Action("a", {"splade": {"heart": 1}, "text": ""})], 1, 0))
     sender.finish()
@@ -106,7 +106,7 @@ def test_what_is_refused_as_a_whole_is_sent_in_parts(
     monkeypatch.setattr("splade_es.engines.retry.random.uniform", lambda a, b: 0.001)
     engine = Small(tmp_path)
     engine.requests = []
-    engine.create("x", META)
+    engine.index("x").create(META)
     statuses: list[int] = []
     sender = Sender(engine, "x", lambda _, results: statuses.extend(r.status for r in results))
     actions = [Action(id, {"splade": {"heart": 1}, "text": ""}) for id in "abcdefgh"]
@@ -115,7 +115,7 @@ def test_what_is_refused_as_a_whole_is_sent_in_parts(
     sender.stop()
     # fewer connections first, then less at once
     assert engine.requests == ["abcdefgh"] * 2 + ["abcd", "ab", "cd", "efgh", "ef", "gh"]
-    assert statuses == [201] * 8 and engine.count("x") == 8
+    assert statuses == [201] * 8 and engine.index("x").count() == 8
     engine.close()
 
 
@@ -139,7 +139,7 @@ class Slow(LocalEngine):
 def test_an_id_is_never_under_way_twice(tmp_path: Path) -> None:
     engine = Slow(tmp_path)
     engine.together, engine.most, engine.lock = 0, 0, threading.Lock()
-    engine.create("x", META)
+    engine.index("x").create(META)
     order: list[str] = []
     sender = Sender(engine, "x", lambda request, _: order.append(request.documents[0].text))
     sender._pace.connections = 4
@@ -153,6 +153,6 @@ def test_an_id_is_never_under_way_twice(tmp_path: Path) -> None:
     assert engine.most > 1
     same = [int(text) for text in order if int(text) % 2]
     assert same == sorted(same) and len(order) == 40
-    (last,) = engine.documents("x", ["same"])
+    (last,) = engine.index("x").documents(["same"])
     assert last.text == "39"
     engine.close()

@@ -14,21 +14,17 @@ import pytest
 
 from command_line import run
 from models import WORDS
-from splade_es import vectors
-from splade_es.encoder import Encoder, Precision
+from splade_es.data.rejects import Rejects, rejects_file
+from splade_es.encoders.base import Precision
+from splade_es.encoders.torch_encoder import Encoder
 from splade_es.errors import CorpusError
-from splade_es.export import Format, export
-from splade_es.indexing import index_meta
+from splade_es.indexing.load import index_meta
 from splade_es.quantize import Quantizer
 from splade_es.records import Document, Encoded, Rejected
-from splade_es.rejects import Rejects, rejects_file
-from splade_es.vectors import (
-    Progress,
-    encode_documents,
-    open_vectors,
-    read_vectors,
-    write_vectors,
-)
+from splade_es.training.loop import Progress
+from splade_es.vectors.encode import encode_documents
+from splade_es.vectors.export import Format, export
+from splade_es.vectors.parquet import open_vectors, read_vectors, write_vectors
 
 BAD = Rejected("c:3", "no id", "{}")
 ITEMS: list[Document | Rejected] = [
@@ -124,7 +120,9 @@ def test_an_interrupted_encoding_goes_on_where_it_stopped(
         yield from items
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("splade_es.encoder._WINDOW_CHARACTERS", 1)  # each text by itself
+    monkeypatch.setattr(
+        "splade_es.encoders.torch_encoder._WINDOW_CHARACTERS", 1
+    )  # each text by itself
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "v", interrupted(ITEMS[:stop]), encoder)
     with pytest.raises(CorpusError, match="its encoding has not ended"):
@@ -316,7 +314,7 @@ def test_the_command_exports(folder: Path, home: Path) -> None:
 def test_ctrl_c_says_how_to_go_on(
     tiny_model: str, corpus_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("splade_es.encoder._WINDOW_CHARACTERS", 1)
+    monkeypatch.setattr("splade_es.encoders.torch_encoder._WINDOW_CHARACTERS", 1)
     read = vectors.encode_documents
 
     def interrupted(*args: Any) -> Iterator[Encoded]:

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from models import WORDS
-from splade_es.encoder import Encoder
+from splade_es.encoders.torch_encoder import Encoder
+from splade_es.encoders.workers import DeviceWorkers, Model, ParallelEncoder, RayWorkers
 from splade_es.errors import ModelError
-from splade_es.workers import DeviceWorkers, ManyEncoders, Model, RayWorkers
 
 TEXTS = [" ".join(WORDS[i % 40 : i % 40 + i % 17 + 1]) for i in range(1500)]
 
 
-def same(many: ManyEncoders, name: str) -> None:
+def same(many: ParallelEncoder, name: str) -> None:
     one = Encoder.load(name)
     assert (many.vocabulary, many.max_length, many.name, many.pooling) == (
         one.vocabulary, one.max_length, one.name, one.pooling,
@@ -34,7 +34,7 @@ def test_two_devices(tiny_model: str) -> None:
         workers.append(DeviceWorkers(model, ["cpu", "cpu"]))
         return workers[0]
 
-    many = ManyEncoders(Model(tiny_model, None, "fp32"), start)
+    many = ParallelEncoder(Model(tiny_model, None, "fp32"), start)
     try:
         same(many, tiny_model)
         assert len(workers[0]._pool._processes) == 2
@@ -63,13 +63,13 @@ def test_a_worker_that_cannot_load_the_model_says_why(tiny_model: str) -> None:
         return DeviceWorkers(model._replace(name="/no/such"), ["cpu"])
 
     with pytest.raises(ModelError, match="/no/such: no such directory"):
-        ManyEncoders(Model(tiny_model, None, "fp32"), start)
+        ParallelEncoder(Model(tiny_model, None, "fp32"), start)
 
 
 @pytest.mark.filterwarnings("default")  # of ray and what it imports
 def test_two_workers_of_ray(tiny_model: str, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="pip install 'splade-es[ray]'")
-    many = ManyEncoders(
+    many = ParallelEncoder(
         Model(tiny_model, None, "fp32"), lambda model: RayWorkers(model, "local", 2)
     )
     try:
@@ -83,7 +83,7 @@ def test_two_workers_of_ray(tiny_model: str, tmp_path: Path) -> None:
         return RayWorkers(model._replace(name="/no/such"), "local", 1)
 
     with pytest.raises(ModelError, match="/no/such: no such directory"):
-        ManyEncoders(Model(tiny_model, None, "fp32"), start)
+        ParallelEncoder(Model(tiny_model, None, "fp32"), start)
     with pytest.raises(ModelError, match=r"too few for 1000 encoders\. Give --ray-workers"):
         RayWorkers(Model(tiny_model, None, "fp32"), "local", 1000)
     with pytest.raises(ModelError, match=r"no Ray cluster at 127\.0\.0\.1:1\."):

@@ -11,9 +11,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from splade_es.encoder import pad
+from splade_es.encoders.torch_encoder import pad
 from splade_es.errors import ModelError
-from splade_es.model import SpladeModel
+from splade_es.models.model import SpladeModel
 
 #: Share of the vocabulary that a text activates after calibration.
 ACTIVE_SHARE = 0.01

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from splade_es import __version__
 from splade_es.errors import TrainingError
-from splade_es.retriever import Retriever
+from splade_es.models.pair import EncoderPair
 from splade_es.training.config import TrainConfig
 
 CHECKPOINT = "checkpoint.pt"
@@ -49,7 +49,7 @@ def check_output(output: Path, resume: bool) -> None:
 
 
 def save_model(
-    output: Path, config: TrainConfig, model: Retriever, history: list[dict[str, Any]]
+    output: Path, config: TrainConfig, model: EncoderPair, history: list[dict[str, Any]]
 ) -> None:
     """The model, `training.json` and a model card. history: the evaluations, the last the best."""
     report = {"toolkit": __version__, **dataclasses.asdict(config), "history": history}
@@ -119,7 +119,7 @@ def _saving(output: Path) -> Iterator[None]:
         ) from error
 
 
-def _card(config: TrainConfig, model: Retriever, history: list[dict[str, Any]]) -> str:
+def _card(config: TrainConfig, model: EncoderPair, history: list[dict[str, Any]]) -> str:
     """A model card (https://huggingface.co/docs/hub/model-cards) of what is known, and no more."""
     last = history[-1]
     rows = [

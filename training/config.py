@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from splade_es.errors import TrainingError
-from splade_es.layout import Activation, Pooling
+from splade_es.models.files import Activation, Pooling
 
 Kind = Literal["splade", "separate", "doc", "idf", "lexical"]
 Regularizer = Literal["flops", "l1", "df_flops"]

@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from tqdm import tqdm
 
+from splade_es.data.jsonl import JSON_NAMES
 from splade_es.errors import TrainingError
-from splade_es.jsonl import JSON_NAMES
 from splade_es.training.formats import FORMATS, open_source
 from splade_es.training.formats.rows import Id, Row, Source
 

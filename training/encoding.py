@@ -12,8 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from splade_es.encoder import pad
-from splade_es.model import SpladeModel
+from splade_es.encoders.torch_encoder import pad
+from splade_es.models.model import SpladeModel
 from splade_es.training.distributed import World
 
 # Tokens of texts encoded together where nothing is cached: texts of like length, little padding.

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import threading
 import time
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Generator
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from splade_es.encoder import Encoder, pick_device
-from splade_es.engines import connect
+from splade_es.encoders.torch_encoder import Encoder, pick_device
+from splade_es.engines.base import Engine, EngineIndex
 from splade_es.errors import Interrupted, TrainingError
 from splade_es.features import feature_names
-from splade_es.retriever import Retriever
-from splade_es.training.alarms import alarms
+from splade_es.models.pair import EncoderPair
+from splade_es.progress import TrainProgress
 from splade_es.training.batches import batches
 from splade_es.training.checkpoint import (
     CHECKPOINT,
@@ -32,31 +32,20 @@ from splade_es.training.checkpoint import (
 )
 from splade_es.training.config import DISTILLING, TrainConfig
 from splade_es.training.data import read_examples
-from splade_es.training.dev import MEASURES, DevSet
+from splade_es.training.dev_set import MEASURES, DevSet
+from splade_es.training.diagnostics import alarms
 from splade_es.training.distributed import open_world
-from splade_es.training.start import corpus_texts, start
+from splade_es.training.initial_model import corpus_texts, start
 from splade_es.training.step import Outcome, Stepper
 
 
-class Progress(NamedTuple):
-    """One log line. Means over the steps since the last one; terms are active ones of a text."""
-
-    step: int
-    steps: int  # of the whole run
-    loss: float
-    ranking_loss: float
-    query_terms: float
-    doc_terms: float
-    query_lambda: float
-    doc_lambda: float
-    lr: float
-    steps_per_second: float
-    alarms: list[str]
-    dev: dict[str, float]  # empty but at a checkpoint of a run with a dev set
-    best: bool  # this step's model is the one in the output directory
-
-
-def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None, None]:
+def train_steps(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    engine: Engine | None = None,
+    stop: threading.Event | None = None,
+) -> Generator[TrainProgress, None, None]:
     """Train a SPLADE model and leave it in config.output. Yields a log line now and then.
 
     With a dev set the output holds the model of the best checkpoint, else the last. Every
@@ -66,6 +55,8 @@ def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None
     raised. Started by torchrun, the processes share each batch; the first one saves and yields.
     Raises TrainingError (also for a loss that is no number), ModelError and CorpusError.
     """
+    if config.df_index and engine is None:
+        raise TrainingError("`df_index` needs the engine of that index", "Connect to it first.")
     device = pick_device()
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -138,13 +129,12 @@ def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None
             config.negatives,
             config.false_negative_margin,
         )
-        stop = stack.enter_context(_signals())
         window: list[Outcome] = []
         started = time.perf_counter()
         for step in range(first + 1, steps + 1):
             if stepper.objective.wants_frequencies and (step - 1) % config.df_every == 0:
-                if config.df_index:
-                    share = _shares_of_index(config.df_index, vocabulary)
+                if config.df_index and engine:
+                    share = _shares_of_index(engine.index(config.df_index), vocabulary)
                 else:
                     texts = corpus_texts(config, examples, config.df_documents)
                     share = _shares_of_texts(model, texts, device)
@@ -153,7 +143,7 @@ def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None
                 window.append(stepper.step(step, stream))
             except ArithmeticError as error:
                 raise no_number(str(error), output) from error
-            asked = bool(world.agree(stop.is_set()))
+            asked = bool(world.agree(stop is not None and stop.is_set()))
             due = step % config.save_every == 0 or step == steps
             saving = asked or due
             if not (saving or step % config.log_every == 0 or step == first + 1):
@@ -194,7 +184,7 @@ def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None
                 )
                 if better:
                     save_model(output, config, model, history)
-            progress = Progress(
+            progress = TrainProgress(
                 step=step,
                 steps=steps,
                 loss=loss,
@@ -205,9 +195,10 @@ def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None
                 doc_lambda=stepper.objective.weight("doc", step),
                 lr=stepper.lr,
                 steps_per_second=len(window) / elapsed,
-                alarms=alarms(query_terms, doc_terms, window, vocabulary),
+                warnings=tuple(alarms(query_terms, doc_terms, window, vocabulary)),
                 dev=measures,
                 best=better,
+                output=config.output,
             )
             if writer:
                 _write_scalars(writer, progress)
@@ -227,7 +218,7 @@ def train(config: TrainConfig, resume: bool = False) -> Generator[Progress, None
 
 
 @torch.no_grad()
-def _shares_of_texts(model: Retriever, texts: list[str], device: torch.device) -> Tensor:
+def _shares_of_texts(model: EncoderPair, texts: list[str], device: torch.device) -> Tensor:
     """Share of the texts in which each token is active, [V]. The model goes on in its own mode."""
     training = model.documents.training
     counts = torch.zeros(len(model.documents.decoder.weight), device=device)
@@ -239,35 +230,10 @@ def _shares_of_texts(model: Retriever, texts: list[str], device: torch.device) -
     return counts / max(1, len(texts))
 
 
-def _shares_of_index(index: str, vocabulary: list[str]) -> Tensor:
-    """The same of the documents of an index, on the engine that SPLADE_ES_URL names."""
-    with closing(connect(os.environ.get("SPLADE_ES_URL"))) as engine:
-        counts = engine.frequencies(index, feature_names(vocabulary))
-        return torch.tensor(counts, dtype=torch.float32) / max(1, engine.count(index))
-
-
-@contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; the second one does what it always did."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def note(number: int, frame: object) -> None:
-        stop.set()
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number in numbers:
-        if before[number] is not signal.SIG_IGN:  # as in a background job of a script
-            signal.signal(number, note)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _shares_of_index(index: EngineIndex, vocabulary: list[str]) -> Tensor:
+    """The same of the documents of an index."""
+    counts = index.document_frequencies(feature_names(vocabulary))
+    return torch.tensor(counts, dtype=torch.float32) / max(1, index.count())
 
 
 def _tensorboard(directory: str, state: dict[str, Any] | None) -> Any:
@@ -281,9 +247,9 @@ def _tensorboard(directory: str, state: dict[str, Any] | None) -> Any:
     return SummaryWriter(directory, purge_step=state["step"] + 1 if state else None)
 
 
-def _write_scalars(writer: Any, progress: Progress) -> None:
-    for name, value in (progress._asdict() | progress.dev).items():
-        if isinstance(value, int | float) and name not in ("step", "steps", "best"):
+def _write_scalars(writer: Any, progress: TrainProgress) -> None:
+    for name, value in (asdict(progress) | dict(progress.dev)).items():
+        if isinstance(value, int | float) and name not in ("step", "steps", "best", "output"):
             group = "dev" if name in progress.dev else "train"
             writer.add_scalar(f"{group}/{name}", value, progress.step)
     writer.flush()

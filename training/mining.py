@@ -15,20 +15,23 @@ import json
 import os
 import random
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeAlias, TypedDict
 
-from splade_es.collection import open_beir
-from splade_es.corpus import read_documents
-from splade_es.engines.base import Engine
-from splade_es.errors import CorpusError, TrainingError
-from splade_es.files import whole_file
-from splade_es.jsonl import find_file
-from splade_es.records import Document, Query
-from splade_es.search import Searcher
-from splade_es.training.lines import check_not_input, is_text, read_rows
+from splade_es.data.corpus import read_documents
+from splade_es.data.files import atomic_file
+from splade_es.data.jsonl import find_file
+from splade_es.data.trec_beir import open_beir
+from splade_es.engines.base import EngineIndex
+from splade_es.errors import CorpusError, SettingsError, TrainingError
+from splade_es.limits import MAX_K
+from splade_es.progress import MineProgress
+from splade_es.records import Document, Query, Run
+from splade_es.search.modes import Mode, bm25_run, check_mode
+from splade_es.search.searcher import Searcher
+from splade_es.training.training_lines import check_not_input, is_text, read_rows
 
 # Queries that are searched at once, and hits whose texts are in memory at once.
 _BATCH_QUERIES = 64
@@ -38,16 +41,35 @@ _BATCH_HITS = 10_000
 _Row: TypeAlias = tuple[str, str, str | None, str]
 
 
-@dataclass(slots=True)
-class Mined:
-    """Counts of one run. total: different queries of the input; queries: searched so far; lines:
-    written; negatives: in all these lines together; bare: lines without any."""
+class MineSettings(TypedDict, total=False):
+    """Settings of mining; each may be left out.
 
-    total: int = 0
-    queries: int = 0
-    lines: int = 0
-    negatives: int = 0
-    bare: int = 0
+    Attributes
+    ----------
+    mode : {"splade", "bm25", "hybrid"}
+        What searches: the model of the index, which is the default, BM25, or both.
+    model : str
+        Where the model is now, if it has moved.
+    split : str
+        Judgements of a BEIR folder, "train" by default.
+    depth : int
+        Hits of a query to take negatives from; 100 by default.
+    skip_top : int
+        Leave out this many of the best hits that are not known positives, because they often are
+        positives that nobody judged; 2 by default.
+    negatives : int
+        Draw this many for a query; 8 by default, 0 takes all, by rank.
+    seed : int
+        Seed of the draw.
+    """
+
+    mode: Mode
+    model: str | None
+    split: str
+    depth: int
+    skip_top: int
+    negatives: int
+    seed: int
 
 
 class _Asked(NamedTuple):
@@ -58,64 +80,87 @@ class _Asked(NamedTuple):
     known: dict[str, None]
 
 
-def mine(
-    data: str,
-    engine: Engine,
-    index: str,
-    output: str,
-    *,
-    searcher: Searcher | None = None,
-    split: str = "train",
-    depth: int = 100,
-    skip_top: int = 2,
-    negatives: int = 8,
-    seed: int = 0,
-) -> Iterator[Mined]:
+def mine_steps(
+    index: EngineIndex, data: str, output: str, settings: MineSettings
+) -> Generator[MineProgress, None, None]:
     """Write training lines with negatives from an index to `output`; yields counts on the way.
 
     data: a BEIR folder, whose judgements of `split` with a grade above 0 are the positives, or JSON
     Lines with "query" and "positive", and "positive_id" or "positive_ids" where they are known.
-    searcher: of this index; None asks for BM25.
 
     Of the first `depth` hits of a query, those that are known positives, by id or by text, are
-    taken out; then the first `skip_top`, which are often positives that nobody judged; and of the
-    rest `negatives` are drawn, or all are kept, by rank, if that is 0. The draw depends on seed,
-    query and hits alone. Raises TrainingError, CorpusError, QueryError and EngineError.
+    taken out; then the first `skip_top`; and of the rest `negatives` are drawn. The draw depends on
+    seed, query and hits alone. Raises, at the call, TrainingError, SettingsError and EngineError;
+    while it runs also CorpusError and QueryError.
     """
+    mode, depth = settings.get("mode", "splade"), settings.get("depth", 100)
+    check_mode(mode)
+    if mode == "bm25" and settings.get("model"):
+        raise SettingsError("bm25 searches without a `model`")
+    if not 1 <= depth <= MAX_K:
+        raise SettingsError(f"`depth` is {depth}; it must be 1 to {MAX_K:,}")
+    if settings.get("skip_top", 2) >= depth:
+        raise SettingsError(
+            f"`skip_top` {settings.get('skip_top', 2)} leaves nothing of `depth` {depth}"
+        )
     sources = (
         [find_file(data, "corpus.jsonl"), find_file(data, "queries.jsonl")]
         if os.path.isdir(data)
         else [data]
     )
-    mined = Mined()
     check_not_input(output, *sources)
-    with whole_file(output, TrainingError) as file, closing(read_pairs(data, split)) as pairs:
-        (mined.total,) = pairs.execute("SELECT COUNT(DISTINCT query) FROM pairs").fetchone()
+    searcher = None if mode == "bm25" else Searcher(index, settings.get("model"))
+
+    def rank(queries: Sequence[Query]) -> Run:
+        if searcher is None:
+            return bm25_run(index, queries, depth)
+        return searcher.run(queries, depth, mode=mode)
+
+    return _mine(index, data, output, settings, rank, depth)
+
+
+def _mine(
+    index: EngineIndex,
+    data: str,
+    output: str,
+    settings: MineSettings,
+    rank: Callable[[Sequence[Query]], Run],
+    depth: int,
+) -> Generator[MineProgress, None, None]:
+    wanted, seed = settings.get("negatives", 8), settings.get("seed", 0)
+    split = settings.get("split", "train")
+    progress = MineProgress()
+    with atomic_file(output, TrainingError) as file, closing(read_pairs(data, split)) as pairs:
+        (total,) = pairs.execute("SELECT COUNT(DISTINCT query) FROM pairs").fetchone()
         queries = _by_query(pairs)
-        size = max(1, min(_BATCH_QUERIES, _BATCH_HITS // max(1, depth)))
+        size = max(1, min(_BATCH_QUERIES, _BATCH_HITS // depth))
+        progress = replace(progress, total=total)
         while batch := list(itertools.islice(queries, size)):
-            texts = [asked.query for asked in batch]
-            if searcher:
-                run = searcher.run([Query(str(n), text) for n, text in enumerate(texts)], depth)
-                found = [list(run[str(n)]) for n in range(len(texts))]
-            else:
-                found = [[hit.id for hit in hits] for hits in engine.match(index, texts, depth)]
+            run = rank([Query(str(n), asked.query) for n, asked in enumerate(batch)])
+            found = [list(run[str(n)]) for n in range(len(batch))]
             # each document once, however many queries of the batch it is found for
             ids = sorted({id for ranked in found for id in ranked})
-            documents = {document.id: document for document in engine.documents(index, ids)}
+            documents = {document.id: document for document in index.documents(ids)}
+            lines = negatives = bare = 0
             for asked, ranked in zip(batch, found, strict=True):
                 hits = [documents[id] for id in ranked if id in documents]
-                rest = _unknown(asked, hits)[skip_top:]
-                if negatives:
+                rest = _unknown(asked, hits)[settings.get("skip_top", 2) :]
+                if wanted:
                     draw = random.Random(f"{seed} {asked.query}")
-                    rest = draw.sample(rest, min(negatives, len(rest)))
+                    rest = draw.sample(rest, min(wanted, len(rest)))
                 for line in _lines(asked, rest):
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                    mined.lines += 1
-                    mined.negatives += len(rest)
-                    mined.bare += not rest
-            mined.queries += len(batch)
-            yield mined
+                    lines += 1
+                    negatives += len(rest)
+                    bare += not rest
+            progress = replace(
+                progress,
+                queries=progress.queries + len(batch),
+                lines=progress.lines + lines,
+                negatives=progress.negatives + negatives,
+                bare=progress.bare + bare,
+            )
+            yield progress
 
 
 def _unknown(asked: _Asked, hits: list[Document]) -> list[Document]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from splade_es.model import SpladeModel
+from splade_es.models.model import SpladeModel
 from splade_es.training.config import TrainConfig
 from splade_es.training.controller import TermTarget
 from splade_es.training.losses import LOSSES, Targets

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from splade_es.errors import TrainingError
-from splade_es.files import whole_file
-from splade_es.training.lines import check_not_input, is_text, read_rows
+from splade_es.data.files import atomic_file
+from splade_es.errors import SettingsError, TrainingError
+from splade_es.progress import ScoreProgress
 from splade_es.training.teachers import load_teacher
+from splade_es.training.training_lines import check_not_input, is_text, read_rows
 
 #: What the mean of several teachers is multiplied by, as in OpenSearch's sample of tuning: it makes
 #: of 0 to 1 a range like that of a SPLADE model's own scores.
 SCALE = 30.0
 # Pairs that are scored at once: sorted by length, they make many batches with little padding.
 _WINDOW_PAIRS = 1024
-
-
-@dataclass(slots=True)
-class Scored:
-    """Counts of one run. total: lines of the input; lines: scored so far; pairs: scores in them;
-    bare: lines without negatives."""
-
-    total: int = 0
-    lines: int = 0
-    pairs: int = 0
-    bare: int = 0
 
 
 class _Line(NamedTuple):
@@ -40,22 +31,37 @@ class _Line(NamedTuple):
     pairs: list[tuple[str, str]]
 
 
-def score(
-    path: str, teachers: Sequence[str], output: str, scale: float = SCALE
-) -> Iterator[Scored]:
+def score_lines(
+    path: str, teachers: Sequence[str], output: str, scale: float | None = None
+) -> Generator[ScoreProgress, None, None]:
     """Write the lines of a file to `output` with "scores", the positive's first; yields counts.
 
     The scores of one teacher are written as they are. Those of several are not alike, so each
     teacher's are brought to 0..1 within a line, and their mean is multiplied by `scale`. Other keys
-    of a line stay. Raises TrainingError, before a teacher is loaded, for a line that cannot be
-    scored; CorpusError; and ModelError for a teacher.
+    of a line stay. Raises SettingsError and TrainingError at the call; while it runs TrainingError,
+    before a teacher is loaded, for a line that cannot be scored; CorpusError; and ModelError.
     """
     if path == "-":
         raise TrainingError("stdin cannot be read twice", "Give a file.")
+    if not teachers:
+        raise SettingsError("`teachers` is empty", "Name at least one.")
+    if scale is not None and len(teachers) == 1:
+        raise SettingsError(
+            "`teacher_scale` is for several teachers", "The scores of one teacher stay raw."
+        )
+    if scale is not None and not 0 < scale < float("inf"):
+        raise SettingsError(f"`teacher_scale` is {scale}", "Set it above 0.")
     check_not_input(output, path)
-    with whole_file(output, TrainingError) as file:
-        scored = Scored(total=sum(1 for _ in _read(path)))
-        if not scored.total:
+    return _score(path, teachers, output, SCALE if scale is None else scale)
+
+
+def _score(
+    path: str, teachers: Sequence[str], output: str, scale: float
+) -> Generator[ScoreProgress, None, None]:
+    started = time.perf_counter()
+    with atomic_file(output, TrainingError) as file:
+        progress = ScoreProgress(total=sum(1 for _ in _read(path)))
+        if not progress.total:
             raise TrainingError(f"{path}: no lines", 'Write lines with "query" and "positive".')
         models = [load_teacher(name) for name in teachers]
         for window in _windows(_read(path)):
@@ -66,17 +72,21 @@ def score(
                 for model, numbers in zip(models, own, strict=True):
                     if not np.isfinite(numbers).all():
                         raise TrainingError(
-                            f"{line.place}: the teacher {model.name} gives a score that is no "
-                            "finite number",
+                            f"{line.place}: the teacher {model.name} gives a score that is not "
+                            "finite",
                             "Choose another teacher, or remove the line.",
                         )
                 values = own[0] if len(models) == 1 else scale * _normalised(own).mean(axis=0)
                 row = {**line.row, "scores": [round(value, 6) for value in values.tolist()]}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                scored.bare += len(line.pairs) == 1
-            scored.lines += len(window)
-            scored.pairs += len(pairs)
-            yield scored
+            progress = replace(
+                progress,
+                lines=progress.lines + len(window),
+                pairs=progress.pairs + len(pairs),
+                bare=progress.bare + sum(len(line.pairs) == 1 for line in window),
+                seconds=time.perf_counter() - started,
+            )
+            yield progress
 
 
 def _normalised(table: Any) -> Any:

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from splade_es.encoder import DTYPES, fast_dtype
+from splade_es.encoders.torch_encoder import DTYPES, fast_dtype
 from splade_es.errors import TrainingError
-from splade_es.model import SpladeModel
-from splade_es.retriever import QueryTable, Retriever
+from splade_es.models.model import SpladeModel
+from splade_es.models.pair import EncoderPair, QueryTable
 from splade_es.training.batches import Batch
 from splade_es.training.config import TrainConfig
 from splade_es.training.distributed import World
@@ -37,7 +37,12 @@ class Stepper:
     """
 
     def __init__(
-        self, config: TrainConfig, model: Retriever, world: World, device: torch.device, steps: int
+        self,
+        config: TrainConfig,
+        model: EncoderPair,
+        world: World,
+        device: torch.device,
+        steps: int,
     ) -> None:
         self.model = model.to(device).train()
         if config.freeze_documents:
@@ -172,7 +177,7 @@ def _learns(side: nn.Module) -> bool:
     return any(p.requires_grad for p in side.parameters())
 
 
-def _groups(config: TrainConfig, model: Retriever) -> list[dict[str, Any]]:
+def _groups(config: TrainConfig, model: EncoderPair) -> list[dict[str, Any]]:
     """Parameters by learning rate and weight decay, those of the encoders first."""
     # dicts for their order, which the optimizer's state goes by
     # the decoder is tied to the embeddings in most models, and then it is the same parameter

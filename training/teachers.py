@@ -14,10 +14,10 @@ import torch
 import transformers
 from transformers.utils.hub import cached_file
 
-from splade_es.encoder import Encoder, pick_device
+from splade_es.encoders.load import load_query_encoder
+from splade_es.encoders.torch_encoder import Encoder, pick_device
 from splade_es.errors import ModelError
-from splade_es.model import quiet_transformers
-from splade_es.queries import load_text_encoder
+from splade_es.models.model import quiet_transformers
 
 _BATCH = {"cpu": 32, "cuda": 128, "mps": 32}
 # What sentence-transformers' ranking losses multiply a cosine by unless told otherwise, so that
@@ -158,7 +158,7 @@ class SpladeTeacher:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._query_encoder = load_text_encoder(name)
+        self._query_encoder = load_query_encoder(name)
         self._encoder = Encoder.load(name)
         self._queries = _Kept()
         self._documents = _Kept()

@@ -13,22 +13,20 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from splade_es.engines.answers import engine_error, reason, unreachable
 from splade_es.engines.credentials import Signer, authorization, signer
+from splade_es.engines.responses import engine_error, reason, unreachable
 from splade_es.errors import EngineError, Unavailable
 
 if TYPE_CHECKING:
     import urllib3
-
-#: Seconds until a request is given up: a bulk request into a busy cluster takes its time.
-TIMEOUT = 60.0
 
 
 @dataclass(frozen=True)
 class Address:
     """The URLs of a cluster's hosts, and the credentials, which no repr or error shows.
 
-    fingerprint: SHA-256 of the server's certificate, as hex digits, by which alone it is known.
+    fingerprint: SHA-256 of the server's certificate, as hex digits, which alone is then checked;
+    timeout: seconds until a request is given up.
     """
 
     urls: tuple[str, ...]
@@ -38,6 +36,8 @@ class Address:
     client_key: str | None = None
     fingerprint: str | None = None
     insecure: bool = False
+    # a bulk request into a busy cluster takes its time
+    timeout: float = 60.0
 
     @staticmethod
     def parse(text: str) -> Address:
@@ -122,7 +122,7 @@ class Address:
         ) as http:
             try:
                 return http.request(
-                    method, url + path, headers={**self.headers, **headers}, timeout=TIMEOUT,
+                    method, url + path, headers={**self.headers, **headers}, timeout=self.timeout,
                     redirect=False, **body,
                 )  # fmt: skip
             except urllib3.exceptions.SSLError as exc:

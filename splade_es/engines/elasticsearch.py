@@ -12,14 +12,12 @@ import elastic_transport
 import elasticsearch
 from elastic_transport.client_utils import url_to_node_config
 
-from splade_es.engines.address import TIMEOUT, Address
-from splade_es.engines.answers import engine_error, unreachable, unreadable
-from splade_es.engines.base import FieldType, check_field_type
-from splade_es.engines.indices import NO_RANK_FEATURES
+from splade_es.engines.address import Address
+from splade_es.engines.base import FieldType
+from splade_es.engines.responses import engine_error, unreachable, unreadable
 from splade_es.engines.server import ServerEngine
+from splade_es.engines.transport import FeatureField
 from splade_es.errors import EngineError
-from splade_es.mappings import index_body
-from splade_es.records import IndexMeta, Source
 
 
 class ElasticsearchEngine(ServerEngine):
@@ -28,19 +26,16 @@ class ElasticsearchEngine(ServerEngine):
     name = "elasticsearch"
     field_types: tuple[FieldType, ...] = ("rank_features", "sparse_vector")
 
-    def __init__(self, address: Address, version: str, patient: bool = False) -> None:
-        super().__init__(address, version, patient)
-        self._numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-        if version and self._numbers < (8,):
+    def __init__(self, address: Address, version: str) -> None:
+        super().__init__(address, version)
+        numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+        if version and numbers < (8,):
             raise EngineError(
                 f"The server at {self.where} is Elasticsearch {version}", "It must be 8 or newer."
             )
-        sparse_vector: dict[str, Any] = {"type": "sparse_vector"}
-        if not version or self._numbers >= (9, 1) or (8, 19) <= self._numbers < (9,):
-            sparse_vector["index_options"] = {"prune": False}  # or queries lose terms by default
-        if self._numbers >= (9, 2):
-            self._whole_source = {"exclude_vectors": False}
-        self._feature_types = ({"type": "rank_features"}, sparse_vector)
+        self.feature_fields = _feature_fields(numbers)
+        if numbers >= (9, 2):
+            self.whole_source = {"exclude_vectors": False}
         hosts: list[Any] = list(address.urls)
         if address.ssl_context:
             tls = {"ssl_context": address.ssl_context, "ssl_show_warn": False}
@@ -58,51 +53,40 @@ class ElasticsearchEngine(ServerEngine):
             retry_on_status=(),
         )
 
-    def _send(
-        self, method: str, path: str, body: bytes | None, timeout: float | None = None
-    ) -> Any:
+    def _send(self, method: str, path: str, body: bytes | None, timeout: float) -> Any:
         headers = {"accept": "application/json"}
         if body is not None:
             headers["content-type"] = "application/json"
-        client = self._client.options(request_timeout=timeout or TIMEOUT)
+        client = self._client.options(request_timeout=timeout)
         try:
             return client.perform_request(method, path, headers=headers, body=body).body
         except elasticsearch.ApiError as exc:
             after = exc.meta.headers.get("retry-after")
-            raise engine_error(exc.meta.status, exc.body, self._server, after) from exc
+            raise engine_error(exc.meta.status, exc.body, self.label, after) from exc
         except elastic_transport.TlsError as exc:
-            raise unreachable(self._server, exc, tls=True) from exc
+            raise unreachable(self.label, exc, tls=True) from exc
         except elastic_transport.ConnectionError as exc:
-            raise unreachable(self._server, exc) from exc
+            raise unreachable(self.label, exc) from exc
         except elastic_transport.ConnectionTimeout as exc:
-            raise unreachable(self._server, exc) from exc
+            raise unreachable(self.label, exc) from exc
         except elastic_transport.TransportError as exc:  # no JSON, mostly
-            raise unreadable(self._server) from exc
-
-    def create(
-        self,
-        index: str,
-        meta: IndexMeta,
-        field_type: FieldType | None = None,
-        source: Source = "full",
-    ) -> None:
-        check_field_type(self, field_type)
-        rank_features, sparse_vector = self._feature_types
-        if field_type != "sparse_vector":
-            try:
-                return self._put(index, index_body(meta, rank_features, source=source))
-            except EngineError as exc:
-                if NO_RANK_FEATURES not in exc.message:
-                    raise
-                if field_type == "rank_features":
-                    raise EngineError(
-                        f"{self._server} has no rank_features field type", "Use sparse_vector."
-                    ) from exc
-        body = index_body(meta, sparse_vector, source=source)
-        if source == "no-vectors" and self._numbers >= (9, 2):
-            # By default it keeps vectors beside `_source`, in half of the index.
-            body["settings"]["index"]["mapping"]["exclude_source_vectors"] = False
-        self._put(index, body)
+            raise unreadable(self.label) from exc
 
     def close(self) -> None:
+        """See `Engine.close`."""
         self._client.close()
+
+
+def _feature_fields(version: tuple[int, ...]) -> tuple[FeatureField, ...]:
+    """What a version can hold features in. version: () where the server does not tell."""
+    mapping: dict[str, Any] = {"type": "sparse_vector"}
+    if not version or version >= (9, 1) or (8, 19) <= version < (9,):
+        mapping["index_options"] = {"prune": False}  # or queries lose terms by default
+    # from 9.2 on it keeps vectors beside `_source`, in half of the index, unless told otherwise
+    no_vectors = {"exclude_source_vectors": False} if version >= (9, 2) else {}
+    # 8.11 to 8.14 have the field, and no query for it but `term`
+    query = "term" if version and version < (8, 15) else "sparse_vector"
+    return (
+        FeatureField("rank_features", {"type": "rank_features"}, {}, "rank_feature"),
+        FeatureField("sparse_vector", mapping, no_vectors, query),
+    )

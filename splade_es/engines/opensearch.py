@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import opensearchpy
 
-from splade_es.engines.address import TIMEOUT, Address
-from splade_es.engines.answers import engine_error, unreachable, unreadable
-from splade_es.engines.base import FieldType, check_field_type
+from splade_es.engines.address import Address
+from splade_es.engines.base import FieldType
+from splade_es.engines.responses import engine_error, unreachable, unreadable
 from splade_es.engines.server import ServerEngine
-from splade_es.mappings import index_body
-from splade_es.records import IndexMeta, Source
+from splade_es.engines.transport import FeatureField
 
 
 class _Connection(opensearchpy.Urllib3HttpConnection):
@@ -40,10 +38,10 @@ class OpenSearchEngine(ServerEngine):
     name = "opensearch"
     # its sparse_vector is another, approximate thing
     field_types: tuple[FieldType, ...] = ("rank_features",)
-    _feature_types: Sequence[dict[str, Any]] = ({"type": "rank_features"},)
+    feature_fields = (FeatureField("rank_features", {"type": "rank_features"}, {}, "rank_feature"),)
 
-    def __init__(self, address: Address, version: str, patient: bool = False) -> None:
-        super().__init__(address, version, patient)
+    def __init__(self, address: Address, version: str) -> None:
+        super().__init__(address, version)
         options: dict[str, Any] = {}
         if address.ssl_context:
             options = {"ssl_context": address.ssl_context}
@@ -61,33 +59,22 @@ class OpenSearchEngine(ServerEngine):
             **options,
         )
 
-    def _send(
-        self, method: str, path: str, body: bytes | None, timeout: float | None = None
-    ) -> Any:
+    def _send(self, method: str, path: str, body: bytes | None, timeout: float) -> Any:
         _Connection.last.retry_after = None
         try:
             return self._client.transport.perform_request(
-                method, path, params={"request_timeout": timeout or TIMEOUT}, body=body
+                method, path, params={"request_timeout": timeout}, body=body
             )
         except opensearchpy.SSLError as exc:
-            raise unreachable(self._server, exc, tls=True) from exc
+            raise unreachable(self.label, exc, tls=True) from exc
         except opensearchpy.ConnectionError as exc:  # ConnectionTimeout is one
-            raise unreachable(self._server, exc) from exc
+            raise unreachable(self.label, exc) from exc
         except opensearchpy.TransportError as exc:
             after = _Connection.last.retry_after
-            raise engine_error(int(exc.status_code), exc.info, self._server, after) from exc
+            raise engine_error(int(exc.status_code), exc.info, self.label, after) from exc
         except opensearchpy.OpenSearchException as exc:  # no JSON, mostly
-            raise unreadable(self._server) from exc
-
-    def create(
-        self,
-        index: str,
-        meta: IndexMeta,
-        field_type: FieldType | None = None,
-        source: Source = "full",
-    ) -> None:
-        check_field_type(self, field_type)
-        self._put(index, index_body(meta, self._feature_types[0], source=source))
+            raise unreadable(self.label) from exc
 
     def close(self) -> None:
+        """See `Engine.close`."""
         self._client.close()

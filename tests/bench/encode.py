@@ -42,7 +42,7 @@ WARM_UP = 32
 
 
 def ours(args: argparse.Namespace, texts: list[str]) -> tuple[float, list[Any]]:
-    from splade_es.encoder import Encoder
+    from splade_es.encoders.torch_encoder import Encoder
 
     encoder = Encoder.load(args.model, args.length, precision=args.one)
     list(encoder.encode(texts[:WARM_UP]))
@@ -118,7 +118,7 @@ def one(args: argparse.Namespace) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     result: dict[str, float | None] = {"seconds": seconds, "peak": peak, "threads": os.cpu_count()}
     if not args.one.startswith("st"):
-        from splade_es.encoder import Encoder
+        from splade_es.encoders.torch_encoder import Encoder
 
         tokenizer = Encoder.load(args.model, args.length).model.tokenizer
         ids = tokenizer(texts[WARM_UP:], truncation=True, max_length=args.length)["input_ids"]
@@ -161,7 +161,7 @@ def main() -> None:
         one(args)
         return
     modes = args.modes.split(",")
-    from splade_es.corpus import read_documents
+    from splade_es.data.corpus import read_documents
     from splade_es.records import Document
 
     documents = itertools.islice(read_documents(args.corpus), args.count + WARM_UP)

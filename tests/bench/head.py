@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from splade_es.head import splade_head
+from splade_es.models.head import splade_head
 
 RUNS = 3
 

@@ -28,15 +28,15 @@ from queue import Empty, Queue
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from proxy import Proxy
-from splade_es.actions import ToAction
+from splade_es.data.rejects import rejects_file
 from splade_es.engines import connect
-from splade_es.engines.indices import _json_line
 from splade_es.engines.server import ServerEngine
-from splade_es.indexing import index_corpus
-from splade_es.loading import quiet
+from splade_es.engines.transport import _json_line
+from splade_es.indexing.bulk_actions import ToAction
+from splade_es.indexing.load import index_corpus
+from splade_es.indexing.load_settings import quiet
 from splade_es.records import Encoded
-from splade_es.rejects import rejects_file
-from splade_es.vectors import VectorFolder, open_vectors, read_vectors
+from splade_es.vectors.parquet import VectorFolder, open_vectors, read_vectors
 
 INDEX = "bench-load"
 BODY_BYTES = 2_000_000
@@ -58,12 +58,12 @@ def documents(folder: VectorFolder, count: int) -> Iterator[Encoded]:
 
 @contextmanager
 def empty_index(engine: ServerEngine, folder: VectorFolder) -> Iterator[None]:
-    if engine.exists(INDEX):
-        engine.delete(INDEX)
-    engine.create(INDEX, folder.meta)
+    if engine.index(INDEX).exists():
+        engine.index(INDEX).delete()
+    engine.index(INDEX).create(folder.meta)
     with quiet(engine, INDEX):
         yield
-    engine.delete(INDEX)
+    engine.index(INDEX).delete()
 
 
 def load(engine: ServerEngine, folder: VectorFolder, count: int, memory: bool = False) -> float:
@@ -85,7 +85,7 @@ def load(engine: ServerEngine, folder: VectorFolder, count: int, memory: bool = 
                 print(f"{told:>12,} {summary.seconds:9.0f} s {resident():8.0f} MB", flush=True)
         seconds = time.perf_counter() - started
         assert (summary.indexed, summary.rejected) == (count, 0)
-        assert engine.count(INDEX) == count  # none lost, none doubled
+        assert engine.index(INDEX).count() == count  # none lost, none doubled
     return seconds
 
 
@@ -128,7 +128,7 @@ def replay(engine: ServerEngine, folder: VectorFolder, made: list[bytes], thread
             sender.start()
         for sender in senders:
             sender.join()
-        engine.refresh(INDEX)
+        engine.index(INDEX).refresh()
         return time.perf_counter() - started
 
 

@@ -16,11 +16,11 @@ import time
 import urllib3
 import uvicorn
 
-from splade_es.collection import read_queries
+from splade_es.data.trec_beir import read_queries
+from splade_es.encoders.load import load_text_encoder
 from splade_es.engines import connect
-from splade_es.page.app import listen, make_app
-from splade_es.queries import load_text_encoder
-from splade_es.search import Searcher
+from splade_es.inspection.page.app import listen, make_app
+from splade_es.search.searcher import Searcher
 
 
 def main() -> None:

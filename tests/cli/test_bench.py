@@ -9,7 +9,7 @@ import pytest
 
 from command_line import run
 from models import TEXTS
-from splade_es import int8
+from splade_es.models import int8
 
 pytestmark = pytest.mark.usefixtures("home")
 

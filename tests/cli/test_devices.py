@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from command_line import run
-from splade_es import int8
-from splade_es.vectors import open_vectors, read_vectors
+from splade_es.models import int8
+from splade_es.vectors.parquet import open_vectors, read_vectors
 
 pytestmark = pytest.mark.usefixtures("home")
 

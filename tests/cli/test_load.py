@@ -47,7 +47,7 @@ def name(engine: Engine) -> Iterator[str]:
     yield name
     for index in engine.indices():
         if index.startswith(name):
-            engine.delete(index)
+            engine.index(index).delete()
     let_go(engine)
 
 
@@ -78,7 +78,7 @@ def test_only_what_has_changed_is_encoded_and_what_is_gone_is_deleted(
     write(corpus, texts)
     assert counts(load(corpus, tiny_model, *to)) == (2, 3, 1, 0)
     assert counts(load(corpus, tiny_model, *to, "--delete-missing")) == (0, 5, 0, 1)
-    assert sorted(engine.ids(name)) == sorted(texts)
+    assert sorted(engine.index(name).ids()) == sorted(texts)
     let_go(engine)
     # vectors that are cut another way are others, though the texts are the same
     assert counts(load(corpus, tiny_model, *to, "--top-k", 3)) == (5, 0, 5, 0)
@@ -87,7 +87,7 @@ def test_only_what_has_changed_is_encoded_and_what_is_gone_is_deleted(
         for text in ("Milk.", "Milk for the heart."):
             file.write(json.dumps({"_id": "bone", "text": text}) + "\n")
     load(corpus, tiny_model, *to, "--top-k", 3)
-    (bone,) = engine.documents(name, ["bone"])
+    (bone,) = engine.index(name).documents(["bone"])
     assert bone.text == "Milk for the heart."
     let_go(engine)
 
@@ -103,7 +103,7 @@ def test_nothing_is_deleted_after_a_bad_line(
         "--delete-missing",
     )
     assert result.exit_code == 1 and "Nothing was deleted" in result.stderr
-    assert engine.count(name) == 5
+    assert engine.index(name).count() == 5
     let_go(engine)
 
 
@@ -136,7 +136,7 @@ def test_an_alias_is_swapped_and_goes_back(
 
     engine = connect(url)
     assert isinstance(engine, ServerEngine)
-    assert engine.settings(first)["auto_expand_replicas"] == "0-1"
+    assert engine.index(first).settings.read()["auto_expand_replicas"] == "0-1"
     # a load that fails leaves the alias where it is
     real = ServerEngine.explain
 
@@ -160,7 +160,7 @@ def test_an_alias_is_swapped_and_goes_back(
     assert "is no alias on" in foreign.stderr
     for index in engine.indices():
         if index.startswith(alias):
-            engine.delete(index)
+            engine.index(index).delete()
     engine.close()
 
 
@@ -195,7 +195,7 @@ def test_without_vectors_in_source_searches_are_the_same(
         info = json.loads(run("info", "--index", index, "--url", url, "--json").stdout)
         assert sum(info["parts"].values()) == pytest.approx(info["bytes"], rel=0.2)
         assert "bytes" in run("info", "--index", index, "--url", url).stdout
-        engine.delete(index)
+        engine.index(index).delete()
     for hit in found["full"]:
         del hit["source"]["splade_view"]
     for hit in found["full"] + found["no-vectors"]:
@@ -234,8 +234,8 @@ def test_exactly_the_bad_documents_are_set_aside_and_mended(
     mended.write_text("".join(f'{{"_id": "d{n}", "text": "mended"}}\n' for n in bad))
     assert load(mended, *to[1:])["indexed"] == 30
     engine = connect(url)
-    assert sorted(engine.ids(index)) == sorted(f"d{n}" for n in range(3000))
-    engine.delete(index)
+    assert sorted(engine.index(index).ids()) == sorted(f"d{n}" for n in range(3000))
+    engine.index(index).delete()
     engine.close()
 
 
@@ -287,7 +287,7 @@ def test_settings_of_a_killed_load_are_restored_by_the_one_that_goes_on(
         def gone(*args: object) -> None:
             raise Unavailable("No answer")
 
-        patch.setattr("splade_es.indexing.Sender.finish", gone)
+        patch.setattr("splade_es.indexing.load.Sender.finish", gone)
         apply = ServerEngine.apply
         patch.setattr(
             ServerEngine,
@@ -298,10 +298,10 @@ def test_settings_of_a_killed_load_are_restored_by_the_one_that_goes_on(
         )
         failed = run(*args, "--no-replicas")
     assert "is left with refresh_interval -1" in failed.stderr
-    settings = engine.settings(index)
+    settings = engine.index(index).settings.read()
     assert settings["refresh_interval"] == "-1" and settings["auto_expand_replicas"] == "false"
     assert run(*args, "--resume").exit_code == 0
-    settings = engine.settings(index)
+    settings = engine.index(index).settings.read()
     assert settings.get("refresh_interval") is None and settings["auto_expand_replicas"] == "0-1"
-    engine.delete(index)
+    engine.index(index).delete()
     engine.close()

@@ -11,8 +11,9 @@ import pytest
 
 from any_engine import META, SERVERS
 from splade_es.engines import connect
-from splade_es.engines.base import MAX_CLAUSES, MAX_K, Engine
+from splade_es.engines.base import Engine
 from splade_es.errors import EngineError, IndexMissing, QueryError
+from splade_es.limits import MAX_CLAUSES, MAX_K
 from splade_es.records import Action, Clause, Document, Features, ItemResult
 
 
@@ -21,32 +22,32 @@ def source(features: Features, text: str = "", **further: Any) -> dict[str, Any]
 
 
 def fill(engine: Engine, index: str, documents: dict[str, Features]) -> None:
-    results = engine.bulk(index, [Action(id, source(f)) for id, f in documents.items()])
+    results = engine.index(index).bulk([Action(id, source(f)) for id, f in documents.items()])
     assert results == [ItemResult(201)] * len(documents)
-    engine.refresh(index)
+    engine.index(index).refresh()
 
 
 def test_an_index_remembers_what_it_was_made_with(engine: Engine, index: str) -> None:
-    assert engine.exists(index)
-    assert engine.meta(index) == META
+    assert engine.index(index).exists()
+    assert engine.index(index).meta() == META
     assert index in engine.indices()
     assert engine.indices() == sorted(engine.indices())
-    assert engine.count(index) == 0
+    assert engine.index(index).count() == 0
 
 
 def test_an_index_is_made_once(engine: Engine, index: str) -> None:
     with pytest.raises(EngineError, match=f"There is already an index '{index}' on {engine.name}"):
-        engine.create(index, META)
+        engine.index(index).create(META)
 
 
 def test_a_deleted_index_is_gone_and_its_name_free(engine: Engine, index: str) -> None:
     fill(engine, index, {"a": {"heart": 3}})
-    engine.delete(index)
-    assert not engine.exists(index)
+    engine.index(index).delete()
+    assert not engine.index(index).exists()
     assert index not in engine.indices()
-    engine.create(index, META)
-    assert engine.count(index) == 0
-    assert engine.search(index, [Clause("heart", 1.0)], 10) == []
+    engine.index(index).create(META)
+    assert engine.index(index).count() == 0
+    assert engine.index(index).search([Clause("heart", 1.0)], 10) == []
 
 
 @pytest.mark.parametrize(
@@ -71,21 +72,20 @@ def test_an_unknown_index_is_named(engine: Engine, act: Callable[[Engine, str], 
         act(engine, "no-such-index")
     assert "There is no index 'no-such-index' on" in caught.value.message
     assert "--index no-such-index" in caught.value.hint
-    assert not engine.exists("no-such-index")
+    assert not engine.index("no-such-index").exists()
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "a*", "*", "a,b", "_all", "-a", "a b", "../a", "."])
 def test_what_is_no_index_name_is_refused(engine: Engine, name: str) -> None:
-    for act in (engine.delete, engine.count, lambda name: engine.create(name, META)):
+    for act in (engine.delete, engine.count, lambda name: engine.index(name).create(META)):
         with pytest.raises(EngineError, match="cannot be the name of an index"):
             act(name)
 
 
 def test_bulk_answers_each_action_in_order(engine: Engine, index: str) -> None:
-    first = engine.bulk(index, [Action(id, source({"heart": 1})) for id in ("b", "a")])
+    first = engine.index(index).bulk([Action(id, source({"heart": 1})) for id in ("b", "a")])
     assert first == [ItemResult(201), ItemResult(201)]
-    second = engine.bulk(
-        index,
+    second = engine.index(index).bulk(
         [
             Action("new", source({"heart": 2})),
             Action("a", source({"heart": 3})),
@@ -94,19 +94,18 @@ def test_bulk_answers_each_action_in_order(engine: Engine, index: str) -> None:
         ],
     )
     assert [result.status for result in second] == [201, 200, 200, 404]
-    engine.refresh(index)
-    assert engine.count(index) == 2
-    hits = engine.search(index, [Clause("heart", 1.0)], 10)
+    engine.index(index).refresh()
+    assert engine.index(index).count() == 2
+    hits = engine.index(index).search([Clause("heart", 1.0)], 10)
     assert [(hit.id, hit.score) for hit in hits] == [("a", 3.0), ("new", 2.0)]
-    assert engine.bulk(index, []) == []
+    assert engine.index(index).bulk([]) == []
 
 
 @pytest.mark.parametrize("weight", [0, -1, float("inf")])
 def test_one_bad_document_is_rejected_and_the_rest_indexed(
     engine: Engine, index: str, weight: Any
 ) -> None:
-    results = engine.bulk(
-        index,
+    results = engine.index(index).bulk(
         [
             Action("a", source({"heart": 1})),
             Action("bad", source({"heart": 1, "zero": weight})),
@@ -115,23 +114,23 @@ def test_one_bad_document_is_rejected_and_the_rest_indexed(
     )
     assert [result.status for result in results] == [201, 400, 201]
     assert results[1].reason
-    engine.refresh(index)
-    assert [hit.id for hit in engine.search(index, [Clause("heart", 1.0)], 10)] == ["c", "a"]
+    engine.index(index).refresh()
+    assert [hit.id for hit in engine.index(index).search([Clause("heart", 1.0)], 10)] == ["c", "a"]
 
 
 def test_a_document_without_features_counts_and_never_matches(engine: Engine, index: str) -> None:
     fill(engine, index, {"empty": {}, "a": {"heart": 1}})
-    assert engine.count(index) == 2
-    assert [hit.id for hit in engine.search(index, [Clause("heart", 1.0)], 10)] == ["a"]
+    assert engine.index(index).count() == 2
+    assert [hit.id for hit in engine.index(index).search([Clause("heart", 1.0)], 10)] == ["a"]
 
 
 def test_a_document_of_the_same_id_is_replaced(engine: Engine, index: str) -> None:
     fill(engine, index, {"a": {"heart": 7, "lung": 1}})
-    engine.bulk(index, [Action("a", source({"liver": 2}, "new text", title="New"))])
-    engine.refresh(index)
-    assert engine.count(index) == 1
-    assert engine.search(index, [Clause("heart", 1.0), Clause("lung", 1.0)], 10) == []
-    (hit,) = engine.search(index, [Clause("liver", 1.0)], 10)
+    engine.index(index).bulk([Action("a", source({"liver": 2}, "new text", title="New"))])
+    engine.index(index).refresh()
+    assert engine.index(index).count() == 1
+    assert engine.index(index).search([Clause("heart", 1.0), Clause("lung", 1.0)], 10) == []
+    (hit,) = engine.index(index).search([Clause("liver", 1.0)], 10)
     assert (hit.id, hit.score) == ("a", 2.0)
     assert hit.source["title"] == "New"
     assert hit.source["text"] == "new text"
@@ -148,9 +147,9 @@ def test_hits_carry_their_fields_without_the_vector(engine: Engine, index: str) 
         "year": 1999,
         "tags": ["x", "y"],
     }
-    engine.bulk(index, [Action("a", source({"heart": 3, "lung": 1}, "The heart.", **fields))])
-    engine.refresh(index)
-    (hit,) = engine.search(index, [Clause("heart", 2.0)], 1)
+    engine.index(index).bulk([Action("a", source({"heart": 3, "lung": 1}, "The heart.", **fields))])
+    engine.index(index).refresh()
+    (hit,) = engine.index(index).search([Clause("heart", 2.0)], 1)
     assert hit.source == {"text": "The heart.", **fields}
 
 
@@ -160,9 +159,9 @@ def test_a_field_of_another_type_does_not_lose_the_document(engine: Engine, inde
         Action("b", source({"heart": 2}, year="around 1900")),
         Action("c", source({"heart": 1}, year="2001-01-01")),
     ]
-    assert engine.bulk(index, actions) == [ItemResult(201)] * 3
-    engine.refresh(index)
-    years = [hit.source["year"] for hit in engine.search(index, [Clause("heart", 1.0)], 10)]
+    assert engine.index(index).bulk(actions) == [ItemResult(201)] * 3
+    engine.index(index).refresh()
+    years = [hit.source["year"] for hit in engine.index(index).search([Clause("heart", 1.0)], 10)]
     assert years == [1999, "around 1900", "2001-01-01"]
 
 
@@ -187,9 +186,9 @@ ODD += [
 
 def test_every_feature_name_finds_its_own_document_only(engine: Engine, index: str) -> None:
     fill(engine, index, {f"doc-{n}": {feature: n + 1} for n, feature in enumerate(ODD)})
-    found = engine.search_many(index, [[Clause(feature, 1.0)] for feature in ODD], 10)
+    found = engine.index(index).search_many([[Clause(feature, 1.0)] for feature in ODD], 10)
     assert found == [[(f"doc-{n}", n + 1.0)] for n in range(len(ODD))]
-    assert engine.explain(index, [Clause(feature, 1.0) for feature in ODD], "doc-0") == {
+    assert engine.index(index).explain([Clause(feature, 1.0) for feature in ODD], "doc-0") == {
         ODD[0]: 1.0
     }
 
@@ -197,11 +196,11 @@ def test_every_feature_name_finds_its_own_document_only(engine: Engine, index: s
 def test_document_ids_come_back_as_given(engine: Engine, index: str) -> None:
     ids = ["a/b?c#d", "with space", "ünïcödé", "_odd", "x" * 512, "007", '"quoted"']
     fill(engine, index, {id: {"heart": n + 1} for n, id in enumerate(ids)})
-    hits = engine.search(index, [Clause("heart", 1.0)], 10)
+    hits = engine.index(index).search([Clause("heart", 1.0)], 10)
     assert [hit.id for hit in hits] == ids[::-1]
-    (found,) = engine.search_many(index, [[Clause("heart", 1.0)]], 10)
+    (found,) = engine.index(index).search_many([[Clause("heart", 1.0)]], 10)
     assert [hit.id for hit in found] == ids[::-1]
-    assert [engine.explain(index, [Clause("heart", 1.0)], id) for id in ids] == [
+    assert [engine.index(index).explain([Clause("heart", 1.0)], id) for id in ids] == [
         {"heart": n + 1.0} for n in range(len(ids))
     ]
 
@@ -226,7 +225,7 @@ def test_scores_are_the_dot_products(
 ) -> None:
     documents, matrix, names = collection
     fill(engine, index, documents)
-    assert engine.count(index) == 1000
+    assert engine.index(index).count() == 1000
     random = np.random.default_rng(8)
     for exact in (True, False):
         queries, expected = [], []
@@ -237,7 +236,7 @@ def test_scores_are_the_dot_products(
             queries.append([Clause(names[c], b) for c, b in zip(columns, boosts, strict=True)])
             expected.append(matrix[:, columns] @ boosts)
         for scores, found, clauses in zip(
-            expected, engine.search_many(index, queries, 100), queries, strict=True
+            expected, engine.index(index).search_many(queries, 100), queries, strict=True
         ):
             best = np.sort(scores[scores > 0])[::-1][:100]
             by_rank = [hit.score for hit in found]
@@ -245,31 +244,31 @@ def test_scores_are_the_dot_products(
             tolerance = 0 if exact else 1e-6
             np.testing.assert_allclose(by_rank, best, rtol=tolerance)
             np.testing.assert_allclose(by_rank, by_id, rtol=tolerance)
-            one = engine.search(index, clauses, 100)
+            one = engine.index(index).search(clauses, 100)
             assert [hit.score for hit in one] == by_rank
 
 
 def test_explanations_add_up_to_the_score(engine: Engine, index: str) -> None:
     fill(engine, index, {"a": {"heart": 214, "lung": 80, "liver": 9}, "b": {"bone": 1}})
     clauses = [Clause("heart", 0.0123), Clause("lung", 0.7), Clause("bone", 2.0)]
-    (hit,) = engine.search(index, clauses[:2], 10)
-    explained = engine.explain(index, clauses, "a")
+    (hit,) = engine.index(index).search(clauses[:2], 10)
+    explained = engine.index(index).explain(clauses, "a")
     assert explained == pytest.approx({"heart": 214 * 0.0123, "lung": 56.0}, rel=1e-6)
     assert sum(explained.values()) == pytest.approx(hit.score, rel=1e-6)
-    assert engine.explain(index, [Clause("tooth", 1.0)], "a") == {}
-    assert engine.explain(index, [], "a") == {}
+    assert engine.index(index).explain([Clause("tooth", 1.0)], "a") == {}
+    assert engine.index(index).explain([], "a") == {}
     with pytest.raises(QueryError, match=f"no document 'c' in the index '{index}'"):
-        engine.explain(index, clauses, "c")
+        engine.index(index).explain(clauses, "c")
 
 
 def test_a_query_of_nothing_finds_nothing(engine: Engine, index: str) -> None:
     fill(engine, index, {"a": {"heart": 1}})
     unknown, heart = [Clause("tooth", 1.0)], [Clause("heart", 1.0)]
-    assert engine.search(index, [], 10) == []
-    assert engine.search(index, unknown, 10) == []
-    assert engine.search_many(index, [], 10) == []
-    assert engine.search_many(index, [[]], 10) == [[]]
-    assert engine.search_many(index, [[], heart, unknown, heart, []], 10) == [
+    assert engine.index(index).search([], 10) == []
+    assert engine.index(index).search(unknown, 10) == []
+    assert engine.index(index).search_many([], 10) == []
+    assert engine.index(index).search_many([[]], 10) == [[]]
+    assert engine.index(index).search_many([[], heart, unknown, heart, []], 10) == [
         [],
         [("a", 1.0)],
         [],
@@ -280,31 +279,31 @@ def test_a_query_of_nothing_finds_nothing(engine: Engine, index: str) -> None:
 
 def test_many_queries_come_back_in_order(engine: Engine, index: str) -> None:
     fill(engine, index, {str(n): {f"t{n}": 1} for n in range(150)})
-    found = engine.search_many(index, [[Clause(f"t{n}", 2.0)] for n in range(150)], 10)
+    found = engine.index(index).search_many([[Clause(f"t{n}", 2.0)] for n in range(150)], 10)
     assert found == [[(str(n), 2.0)] for n in range(150)]
 
 
 def test_as_many_clauses_as_allowed(engine: Engine, index: str) -> None:
     fill(engine, index, {"a": {f"t{n}": 1 for n in range(MAX_CLAUSES)}})
     clauses = [Clause(f"t{n}", 1.0) for n in range(MAX_CLAUSES)]
-    assert [hit.score for hit in engine.search(index, clauses, 10)] == [MAX_CLAUSES]
-    assert engine.search_many(index, [clauses], 10) == [[("a", MAX_CLAUSES)]]
-    assert len(engine.explain(index, clauses, "a")) == MAX_CLAUSES
+    assert [hit.score for hit in engine.index(index).search(clauses, 10)] == [MAX_CLAUSES]
+    assert engine.index(index).search_many([clauses], 10) == [[("a", MAX_CLAUSES)]]
+    assert len(engine.index(index).explain(clauses, "a")) == MAX_CLAUSES
     with pytest.raises(QueryError, match="The query has 1,001 terms, and 1,000 is the most"):
-        engine.search(index, [*clauses, Clause("one more", 1.0)], 10)
+        engine.index(index).search([*clauses, Clause("one more", 1.0)], 10)
 
 
 def test_k_has_bounds(engine: Engine, index: str) -> None:
     fill(engine, index, {str(n): {"heart": n + 1} for n in range(30)})
     heart = [Clause("heart", 1.0)]
-    assert [hit.id for hit in engine.search(index, heart, 3)] == ["29", "28", "27"]
-    assert len(engine.search(index, heart, MAX_K)) == 30
-    assert len(engine.search_many(index, [heart], MAX_K)[0]) == 30
+    assert [hit.id for hit in engine.index(index).search(heart, 3)] == ["29", "28", "27"]
+    assert len(engine.index(index).search(heart, MAX_K)) == 30
+    assert len(engine.index(index).search_many([heart], MAX_K)[0]) == 30
     for k in (0, -1, MAX_K + 1):
         for act in (
-            lambda: engine.search(index, heart, k),  # noqa: B023  called in this very turn
-            lambda: engine.search_many(index, [heart], k),  # noqa: B023
-            lambda: engine.match(index, ["heart"], k),  # noqa: B023
+            lambda: engine.index(index).search(heart, k),  # noqa: B023  called in this very turn
+            lambda: engine.index(index).search_many([heart], k),  # noqa: B023
+            lambda: engine.index(index).search_bm25(["heart"], k),  # noqa: B023
         ):
             with pytest.raises(QueryError, match=f"k is {k}. Ask for 1 to 10,000 results"):
                 act()
@@ -313,34 +312,33 @@ def test_k_has_bounds(engine: Engine, index: str) -> None:
 @pytest.mark.parametrize("boost", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_boost_is_a_positive_number(engine: Engine, index: str, boost: float) -> None:
     with pytest.raises(QueryError, match="The boost of 'heart' is"):
-        engine.search(index, [Clause("heart", boost)], 10)
+        engine.index(index).search([Clause("heart", boost)], 10)
 
 
 def test_match_searches_title_and_text(engine: Engine, index: str) -> None:
-    engine.bulk(
-        index,
+    engine.index(index).bulk(
         [
             Action("text", source({}, "The pump of the body", title="Anatomy")),
             Action("title", source({}, "It moves the blood.", title="The pump")),
             Action("none", source({"pump": 9}, "Something else altogether")),
         ],
     )
-    engine.refresh(index)
-    pump, stop_words, unknown = engine.match(index, ["Pump", "the of", "zebra"], 10)
+    engine.index(index).refresh()
+    pump, stop_words, unknown = engine.index(index).search_bm25(["Pump", "the of", "zebra"], 10)
     assert {hit.id for hit in pump} == {"text", "title"}
     assert all(hit.score > 0 for hit in pump)
     assert stop_words == unknown == []
-    (both,) = engine.match(index, ["pump blood"], 1)
+    (both,) = engine.index(index).search_bm25(["pump blood"], 1)
     assert [hit.id for hit in both] == ["title"]
-    assert engine.match(index, [], 10) == []
+    assert engine.index(index).search_bm25([], 10) == []
 
 
 def test_match_scores_are_bm25(engine: Engine, index: str) -> None:
     """k1 0.9, b 0.4, idf = ln(1 + (N - n + 0.5) / (n + 0.5)): the order depends on all three."""
     texts = ["pump", "pump pump valve", "valve " * 8 + "pump", "bone", "bone valve"]
-    engine.bulk(index, [Action(str(n), source({}, text)) for n, text in enumerate(texts)])
-    engine.refresh(index)
-    (found,) = engine.match(index, ["pump"], 10)
+    engine.index(index).bulk([Action(str(n), source({}, text)) for n, text in enumerate(texts)])
+    engine.index(index).refresh()
+    (found,) = engine.index(index).search_bm25(["pump"], 10)
     mean = sum(len(text.split()) for text in texts) / 5
     expected = {}
     for n, text in enumerate(texts[:3]):
@@ -356,31 +354,33 @@ def test_documents_come_by_id_with_title_and_text(engine: Engine, index: str) ->
     fields = {"title": "Pump", "year": 1999, "splade_view": "heart:3"}
     actions = [Action("a", source({"heart": 3}, "The heart.", **fields))]
     actions += [Action(f"{n:04}", source({"heart": 1}, f"text {n}")) for n in range(1100)]
-    engine.bulk(index, actions)
-    engine.refresh(index)
-    assert engine.documents(index, ["0007", "none", "a"]) == [
+    engine.index(index).bulk(actions)
+    engine.index(index).refresh()
+    assert engine.index(index).documents(["0007", "none", "a"]) == [
         Document("0007", "text 7"),
         Document("a", "The heart.", "Pump"),
     ]
     many = [f"{n:04}" for n in reversed(range(1100))]  # of several requests
-    assert [document.id for document in engine.documents(index, many)] == many
-    assert engine.documents(index, []) == []
+    assert [document.id for document in engine.index(index).documents(many)] == many
+    assert engine.index(index).documents([]) == []
 
 
 def test_frequencies_count_the_documents_of_each_feature(engine: Engine, index: str) -> None:
     fill(
         engine, index, {str(n): {"heart": 1, **({"rare": 512} if n == 3 else {})} for n in range(9)}
     )
-    assert engine.frequencies(index, ["rare", "none", "heart"]) == [1, 0, 9]
-    assert engine.frequencies(index, ["heart"] * 700) == [9] * 700  # of several requests
-    engine.bulk(index, [Action("3", None)])
-    engine.refresh(index)
-    assert engine.frequencies(index, ["rare", "heart"]) == [0, 8]
+    assert engine.index(index).document_frequencies(["rare", "none", "heart"]) == [1, 0, 9]
+    assert (
+        engine.index(index).document_frequencies(["heart"] * 700) == [9] * 700
+    )  # of several requests
+    engine.index(index).bulk([Action("3", None)])
+    engine.index(index).refresh()
+    assert engine.index(index).document_frequencies(["rare", "heart"]) == [0, 8]
 
 
 def test_stats_say_what_is_there(engine: Engine, index: str) -> None:
     fill(engine, index, {str(n): {"heart": n + 1} for n in range(20)})
-    stats = engine.stats(index)
+    stats = engine.index(index).stats()
     assert stats.documents == 20
     assert stats.bytes > 0
     assert stats.field_type

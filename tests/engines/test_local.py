@@ -19,10 +19,17 @@ import qdrant_edge
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from splade_es.engines.dimensions import Dimensions
+from splade_es.engines.feature_ids import Dimensions
 from splade_es.engines.local import LocalEngine
 from splade_es.errors import EngineError, IndexMismatch, IndexMissing, QueryError
-from splade_es.records import Action, Clause, Features, Hit, IndexMeta, ItemResult
+from splade_es.index_meta import IndexMeta
+from splade_es.records import (
+    Action,
+    Clause,
+    Features,
+    Hit,
+    ItemResult,
+)
 
 META = IndexMeta("0.1.0", "models/tiny", "f" * 64, "v" * 64, 1, 100.0, 256, "max")
 HEART = [Clause("heart", 1.0)]
@@ -31,7 +38,7 @@ HEART = [Clause("heart", 1.0)]
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[LocalEngine]:
     engine = LocalEngine(tmp_path / "indices")
-    engine.create("x", META)
+    engine.index("x").create(META)
     yield engine
     engine.close()
 
@@ -48,7 +55,7 @@ def contents(engine: LocalEngine, features: list[str]) -> dict[str, Features]:
     """What is found of each document by searching for every feature."""
     found: dict[str, Features] = {}
     for feature in features:
-        for hit in engine.search("x", [Clause(feature, 1.0)], 10_000):
+        for hit in engine.index("x").search([Clause(feature, 1.0)], 10_000):
             found.setdefault(hit.id, {})[feature] = int(hit.score)
     return found
 
@@ -69,10 +76,10 @@ def test_the_best_are_those_of_brute_force_and_ties_come_by_id(engine: LocalEngi
             columns = np.flatnonzero(matrix[row]).tolist()
             features = {names[c]: int(matrix[row, c]) for c in columns}
             actions.append(action(f"d{row}", features) if features else Action(f"d{row}", None))
-        engine.bulk("x", actions)
+        engine.index("x").bulk(actions)
         if round == 2:
-            engine.refresh("x")
-    assert engine.count("x") == int((matrix.sum(axis=1) > 0).sum())
+            engine.index("x").refresh()
+    assert engine.index("x").count() == int((matrix.sum(axis=1) > 0).sum())
     for k in (1, 7, 100, 10_000):
         for _ in range(20):
             boosts = rng.integers(0, 3, 40) * (rng.random(40) < 0.2)
@@ -80,18 +87,18 @@ def test_the_best_are_those_of_brute_force_and_ties_come_by_id(engine: LocalEngi
             order = sorted(np.flatnonzero(scores).tolist(), key=lambda r: (-scores[r], f"d{r}"))
             clauses = [Clause(names[c], float(boosts[c])) for c in np.flatnonzero(boosts)]
             expected = [(f"d{row}", float(scores[row])) for row in order[:k]]
-            assert engine.search_many("x", [clauses], k) == [expected]
-            assert [(hit.id, hit.score) for hit in engine.search("x", clauses, k)] == expected
+            assert engine.index("x").search_many([clauses], k) == [expected]
+            assert [(hit.id, hit.score) for hit in engine.index("x").search(clauses, k)] == expected
 
 
 def test_ties_at_the_last_place_are_broken_by_id(engine: LocalEngine) -> None:
     ids = [f"{n:04}" for n in range(2000)]
     random.Random(5).shuffle(ids)
     for start in range(0, 2000, 500):
-        engine.bulk("x", [action(id, {"heart": 7}) for id in ids[start : start + 500]])
-    engine.bulk("x", [action("z", {"heart": 8})])
-    assert [hit.id for hit in engine.search("x", HEART, 3)] == ["z", "0000", "0001"]
-    (found,) = engine.search_many("x", [HEART], 1500)
+        engine.index("x").bulk([action(id, {"heart": 7}) for id in ids[start : start + 500]])
+    engine.index("x").bulk([action("z", {"heart": 8})])
+    assert [hit.id for hit in engine.index("x").search(HEART, 3)] == ["z", "0000", "0001"]
+    (found,) = engine.index("x").search_many([HEART], 1500)
     assert [hit.id for hit in found] == ["z", *sorted(ids)[:1499]]
 
 
@@ -99,8 +106,7 @@ def test_the_sums_are_those_of_the_servers_to_rounding(engine: LocalEngine) -> N
     rng = np.random.default_rng(4)
     matrix = rng.integers(1, 513, (200, 60))
     names = [f"t{n}" for n in range(60)]
-    engine.bulk(
-        "x",
+    engine.index("x").bulk(
         [
             action(str(r), dict(zip(names, values.tolist(), strict=True)))
             for r, values in enumerate(matrix)
@@ -109,22 +115,21 @@ def test_the_sums_are_those_of_the_servers_to_rounding(engine: LocalEngine) -> N
     boosts = rng.gamma(1.0, 0.01, 60)
     expected = (matrix @ boosts.astype(np.float32).astype(float)).astype(np.float32)
     clauses = [Clause(name, boost) for name, boost in zip(names, boosts.tolist(), strict=True)]
-    found = {hit.id: hit.score for hit in engine.search("x", clauses, 1000)}
+    found = {hit.id: hit.score for hit in engine.index("x").search(clauses, 1000)}
     assert found == pytest.approx({str(r): float(s) for r, s in enumerate(expected)}, rel=1e-6)
 
 
 def test_a_clause_that_comes_twice_counts_twice(engine: LocalEngine) -> None:
-    engine.bulk("x", [action("a", {"heart": 3})])
-    assert engine.search_many("x", [HEART + HEART], 1) == [[("a", 6.0)]]
-    assert engine.explain("x", HEART + HEART, "a") == {"heart": 6.0}
+    engine.index("x").bulk([action("a", {"heart": 3})])
+    assert engine.index("x").search_many([HEART + HEART], 1) == [[("a", 6.0)]]
+    assert engine.index("x").explain(HEART + HEART, "a") == {"heart": 6.0}
 
 
 # Bulk
 
 
 def test_the_last_of_repeated_ids_wins(engine: LocalEngine) -> None:
-    results = engine.bulk(
-        "x",
+    results = engine.index("x").bulk(
         [
             action("a", {"heart": 1}),
             action("a", {"heart": 2}),
@@ -138,7 +143,7 @@ def test_the_last_of_repeated_ids_wins(engine: LocalEngine) -> None:
     )
     assert statuses(results) == [201, 200, 201, 200, 404, 404, 201, 400]
     assert contents(engine, ["heart"]) == {"a": {"heart": 2}, "c": {"heart": 4}}
-    assert engine.count("x") == 2
+    assert engine.index("x").count() == 2
 
 
 NUMBERS = "no integer in 1 to 512"
@@ -165,13 +170,13 @@ NUMBERS = "no integer in 1 to 512"
 def test_a_poisonous_vector_is_refused_and_harms_nothing(
     engine: LocalEngine, features: Any, reason: str
 ) -> None:
-    engine.bulk("x", [action("bad", {"heart": 9})])
-    results = engine.bulk(
-        "x", [action("a", {"heart": 1}), action("bad", features), action("c", {"heart": 3})]
+    engine.index("x").bulk([action("bad", {"heart": 9})])
+    results = engine.index("x").bulk(
+        [action("a", {"heart": 1}), action("bad", features), action("c", {"heart": 3})]
     )
     assert results == [ItemResult(201), ItemResult(400, reason), ItemResult(201)]
     engine.close()  # the log is read again
-    assert statuses(engine.bulk("x", [action("d", {"heart": 4})])) == [201]
+    assert statuses(engine.index("x").bulk([action("d", {"heart": 4})])) == [201]
     expected = {"a": {"heart": 1}, "bad": {"heart": 9}, "c": {"heart": 3}, "d": {"heart": 4}}
     assert contents(engine, ["heart"]) == expected
 
@@ -194,7 +199,9 @@ def nested(depth: int) -> Any:
     ],
 )
 def test_a_document_that_is_no_json_is_refused(engine: LocalEngine, value: Any) -> None:
-    results = engine.bulk("x", [action("a", {"heart": 1}, note=value), action("b", {"heart": 2})])
+    results = engine.index("x").bulk(
+        [action("a", {"heart": 1}, note=value), action("b", {"heart": 2})]
+    )
     assert statuses(results) == [400, 201]
     assert results[0].reason.startswith("the document cannot be written as JSON: ")
     assert contents(engine, ["heart"]) == {"b": {"heart": 2}}
@@ -209,18 +216,18 @@ def test_odd_fields_come_back_as_they_were(engine: LocalEngine) -> None:
         "": "\0",
         "id": "other",
     }
-    engine.bulk("x", [Action("a", {"splade": {"heart": 1}, "splade_id": "a", **fields})])
-    (hit,) = engine.search("x", HEART, 1)
+    engine.index("x").bulk([Action("a", {"splade": {"heart": 1}, "splade_id": "a", **fields})])
+    (hit,) = engine.index("x").search(HEART, 1)
     assert (hit.id, hit.source) == ("a", fields)
 
 
 @pytest.mark.parametrize("id", ["", "x" * 513, "é" * 257, "\ud800"])
 def test_what_is_no_id_is_refused(engine: LocalEngine, id: str) -> None:
-    results = engine.bulk("x", [action(id, {"heart": 1}), Action(id, None)])
+    results = engine.index("x").bulk([action(id, {"heart": 1}), Action(id, None)])
     assert results == [ItemResult(400, "an id has 1 to 512 bytes of UTF-8")] * 2
-    assert engine.count("x") == 0
+    assert engine.index("x").count() == 0
     with pytest.raises(QueryError, match="no document"):
-        engine.explain("x", HEART, id)
+        engine.index("x").explain(HEART, id)
 
 
 @settings(
@@ -230,25 +237,27 @@ def test_what_is_no_id_is_refused(engine: LocalEngine, id: str) -> None:
 )
 @given(st.dictionaries(st.text(), st.integers(1, 512), max_size=8))
 def test_any_string_is_a_feature(engine: LocalEngine, features: Features) -> None:
-    engine.bulk("x", [action("a", features), action("b", {"heart": 1, "lung": 2})])
+    engine.index("x").bulk([action("a", features), action("b", {"heart": 1, "lung": 2})])
     clauses = [Clause(name, 1.0) for name in features]
-    assert engine.explain("x", clauses, "a") == features
+    assert engine.index("x").explain(clauses, "a") == features
 
 
 # Durability
 
 
 def test_everything_is_there_when_opened_again(engine: LocalEngine) -> None:
-    engine.bulk("x", [action(str(n), {"heart": n + 1, f"t{n}": 1}, text=f"{n}") for n in range(50)])
-    engine.bulk("x", [Action("7", None), action("8", {"lung": 3}, text="new")])
+    engine.index("x").bulk(
+        [action(str(n), {"heart": n + 1, f"t{n}": 1}, text=f"{n}") for n in range(50)]
+    )
+    engine.index("x").bulk([Action("7", None), action("8", {"lung": 3}, text="new")])
     engine.close()
     again = LocalEngine(Path(engine.where))
     assert again.indices() == ["x"]
-    assert again.meta("x") == META
-    assert again.count("x") == 49
-    assert again.search_many("x", [HEART], 2) == [[("49", 50.0), ("48", 49.0)]]
-    assert again.search("x", [Clause("lung", 1.0)], 2) == [Hit("8", 3.0, {"text": "new"})]
-    assert again.search("x", [Clause("t7", 1.0)], 2) == []
+    assert again.index("x").meta() == META
+    assert again.index("x").count() == 49
+    assert again.index("x").search_many([HEART], 2) == [[("49", 50.0), ("48", 49.0)]]
+    assert again.index("x").search([Clause("lung", 1.0)], 2) == [Hit("8", 3.0, {"text": "new"})]
+    assert again.index("x").search([Clause("t7", 1.0)], 2) == []
     again.close()
     again.close()
 
@@ -266,16 +275,16 @@ while True:
         id, features = str(rng.randrange(150)), {f"t{rng.randrange(60)}": rng.randrange(1, 513)}
         batch.append((id, features if rng.random() < 0.8 else None))
     print(json.dumps(batch), flush=True)
-    engine.bulk("x", [Action(i, None if f is None else {"splade": f}) for i, f in batch])
+    engine.index("x").bulk([Action(i, None if f is None else {"splade": f}) for i, f in batch])
     print("acknowledged", flush=True)
     if rng.random() < 0.2:
-        engine.refresh("x")
+        engine.index("x").refresh()
 """
 
 
 def test_what_was_acknowledged_survives_a_kill_at_any_moment(tmp_path: Path) -> None:
     engine = LocalEngine(tmp_path)
-    engine.create("x", META)
+    engine.index("x").create(META)
     expected: dict[str, Features] = {}
     names = [f"t{n}" for n in range(60)]
     rng = random.Random(11)
@@ -307,7 +316,7 @@ def test_what_was_acknowledged_survives_a_kill_at_any_moment(tmp_path: Path) -> 
             # The request under way may be there, in part or whole, or not.
             wanted = [expected.get(id)] + ([under_way[id]] if id in under_way else [])
             assert found.get(id) in wanted, (seed, id)
-        assert engine.count("x") == len(found)
+        assert engine.index("x").count() == len(found)
         expected = found
     assert batches > 6
     engine.close()
@@ -330,13 +339,13 @@ def test_a_feature_cut_off_by_a_crash_is_forgotten(tmp_path: Path) -> None:
 
 
 def test_another_process_is_refused_in_one_line(engine: LocalEngine) -> None:
-    engine.bulk("x", [action("a", {"heart": 1})])
+    engine.index("x").bulk([action("a", {"heart": 1})])
     code = f"""
 from pathlib import Path
 from splade_es.engines.local import LocalEngine
 from splade_es.errors import EngineError
 engine = LocalEngine(Path({engine.where!r}))
-print(engine.indices(), engine.meta("x").scale)
+print(engine.indices(), engine.index("x").meta().scale)
 for act in (engine.count, engine.delete):
     try:
         act("x")
@@ -349,7 +358,7 @@ for act in (engine.count, engine.delete):
         "Wait until that ends, or stop it."
     )
     assert done.stdout.splitlines() == ["['x'] 100.0", refused, refused]
-    assert engine.count("x") == 1
+    assert engine.index("x").count() == 1
 
 
 def test_a_directory_of_someone_else_is_left_alone(tmp_path: Path) -> None:
@@ -361,7 +370,7 @@ def test_a_directory_of_someone_else_is_left_alone(tmp_path: Path) -> None:
         with pytest.raises(IndexMismatch, match="splade-es did not make the index 'theirs' on"):
             act("theirs")
     with pytest.raises(EngineError, match="There is already an index 'theirs'"):
-        engine.create("theirs", META)
+        engine.index("theirs").create(META)
     assert (tmp_path / "theirs" / "file").read_text() == "precious"
 
 
@@ -371,24 +380,24 @@ def test_a_damaged_index_is_one_clear_line_and_can_be_deleted(
     tmp_path: Path, file: str, content: str | None
 ) -> None:
     engine = LocalEngine(tmp_path)
-    engine.create("x", META)
-    engine.bulk("x", [action("a", {"heart": 1})])
+    engine.index("x").create(META)
+    engine.index("x").bulk([action("a", {"heart": 1})])
     engine.close()
     if content is None:
         (tmp_path / "x" / file).unlink()
     else:
         (tmp_path / "x" / file).write_text(content)
     try:
-        assert engine.count("x") == 1  # what Edge can do without
+        assert engine.index("x").count() == 1  # what Edge can do without
     except EngineError as error:
         assert str(tmp_path) in str(error)
         assert error.hint
     engine.close()
     if file == "splade-es.json" and content is None:
         with pytest.raises(IndexMismatch):
-            engine.delete("x")
+            engine.index("x").delete()
     else:
-        engine.delete("x")
+        engine.index("x").delete()
         assert list(tmp_path.iterdir()) == []
 
 
@@ -402,8 +411,8 @@ def test_a_panic_of_edge_is_one_clear_line(engine: LocalEngine) -> None:
     assert not isinstance(caught.value, Exception)
     del shard
     with pytest.raises(EngineError, match=r"The index 'x' on .* is damaged, or its disk is full"):
-        engine.count("x")
-    engine.delete("x")
+        engine.index("x").count()
+    engine.index("x").delete()
     assert engine.indices() == []
 
 
@@ -411,9 +420,9 @@ def test_a_directory_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     engine = LocalEngine(tmp_path / "file" / "below")
     assert engine.indices() == []
-    assert not engine.exists("x")
+    assert not engine.index("x").exists()
     with pytest.raises(EngineError, match=r"The index 'x' on local at .* cannot be used \(Not a"):
-        engine.create("x", META)
+        engine.index("x").create(META)
     engine = LocalEngine(tmp_path)
     for act in (engine.exists, engine.meta, engine.count, engine.delete):
         with pytest.raises(EngineError, match=r"cannot be used \(File name too long\)"):
@@ -425,12 +434,12 @@ def test_a_failed_create_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
     def full(*_: object, **__: object) -> None:
         assert engine.indices() == []  # half made, and not seen
-        assert not engine.exists("x")
+        assert not engine.index("x").exists()
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(json, "dump", full)
     with pytest.raises(EngineError, match=r"cannot be used \(No space left on device\)"):
-        engine.create("x", META)
+        engine.index("x").create(META)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -440,29 +449,29 @@ def test_what_a_killed_delete_left_is_no_index_and_goes_with_the_next(engine: Lo
     (Path(engine.where) / "x").rename(left)
     assert engine.indices() == []
     with pytest.raises(IndexMissing):
-        engine.count("x")
-    engine.create("y", META)
-    engine.delete("y")
+        engine.index("x").count()
+    engine.index("y").create(META)
+    engine.index("y").delete()
     assert not left.exists()
 
 
 def test_a_field_type_is_refused(engine: LocalEngine) -> None:
     with pytest.raises(EngineError, match="local has no field type sparse_vector"):
-        engine.create("y", META, "sparse_vector")
+        engine.index("y").create(META, "sparse_vector")
 
 
 # BM25 and the rest
 
 
 def test_bm25_sees_what_was_written_since(engine: LocalEngine) -> None:
-    assert engine.match("x", ["pump"], 10) == [[]]
-    engine.bulk("x", [action("a", {}, text="the"), action("b", {}, title=None, text=None)])
-    assert engine.match("x", ["pump", "the"], 10) == [[], []]
-    engine.bulk("x", [action("c", {}, text="pump"), action("d", {}, text="pump pump")])
-    (found,) = engine.match("x", ["pump"], 10_000)
+    assert engine.index("x").search_bm25(["pump"], 10) == [[]]
+    engine.index("x").bulk([action("a", {}, text="the"), action("b", {}, title=None, text=None)])
+    assert engine.index("x").search_bm25(["pump", "the"], 10) == [[], []]
+    engine.index("x").bulk([action("c", {}, text="pump"), action("d", {}, text="pump pump")])
+    (found,) = engine.index("x").search_bm25(["pump"], 10_000)
     assert {hit.id for hit in found} == {"c", "d"}
-    engine.bulk("x", [Action("c", None)])
-    (found,) = engine.match("x", ["pump"], 1)
+    engine.index("x").bulk([Action("c", None)])
+    (found,) = engine.index("x").search_bm25(["pump"], 1)
     assert [hit.id for hit in found] == ["d"]
 
 
@@ -470,17 +479,17 @@ def test_bm25_reads_every_page_and_prints_nothing(
     engine: LocalEngine, capfd: pytest.CaptureFixture[str]
 ) -> None:
     actions = [action(str(n), {}, text=f"word{n} pump", title="T") for n in range(2500)]
-    engine.bulk("x", actions)
-    found = engine.match("x", [f"word{n}" for n in range(2500)], 5)
+    engine.index("x").bulk(actions)
+    found = engine.index("x").search_bm25([f"word{n}" for n in range(2500)], 5)
     assert [[hit.id for hit in hits] for hits in found] == [[str(n)] for n in range(2500)]
     assert capfd.readouterr() == ("", "")
 
 
 def test_bytes_are_those_really_used(engine: LocalEngine) -> None:
     apparent = sum(f.stat().st_size for f in Path(engine.where, "x").rglob("*"))
-    assert 0 < engine.stats("x").bytes < apparent / 10
-    engine.bulk("x", [action(str(n), {"heart": 1}, text="text " * 2000) for n in range(100)])
-    assert 1_000_000 < engine.stats("x").bytes < 10_000_000
+    assert 0 < engine.index("x").stats().bytes < apparent / 10
+    engine.index("x").bulk([action(str(n), {"heart": 1}, text="text " * 2000) for n in range(100)])
+    assert 1_000_000 < engine.index("x").stats().bytes < 10_000_000
 
 
 def test_the_module_loads_no_slow_library() -> None:

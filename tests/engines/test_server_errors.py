@@ -24,7 +24,8 @@ from splade_es.errors import (
     RequestTooLarge,
     Unavailable,
 )
-from splade_es.records import Action, Clause, IndexMeta
+from splade_es.index_meta import IndexMeta
+from splade_es.records import Action, Clause
 
 META = IndexMeta("0.1.0", "models/tiny", "f" * 64, "v" * 64, 1, 100.0, 256, "max")
 ENGINES = [ElasticsearchEngine, OpenSearchEngine]
@@ -65,7 +66,7 @@ def test_a_refused_request_is_sent_once_and_named(
     body: Any = page if html else error("some_exception", "for some reason")
     stub.says(status, body, "text/html" if html else "application/json")
     with pytest.raises(EngineError) as caught:
-        stubbed.bulk("docs", [ACTION])
+        stubbed.index("docs").bulk([ACTION])
     assert type(caught.value) is kind
     assert f"{stubbed.name} at {stub.url} answers {status}" in str(caught.value)
     assert html or "some_exception: for some reason" in str(caught.value)
@@ -90,7 +91,7 @@ def test_items_keep_their_order_status_and_innermost_reason(
         {"delete": {"_id": "d", "status": 404, "result": "not_found"}},
     ]
     stub.says(200, {"errors": True, "items": items})
-    assert stubbed.bulk("docs", [ACTION] * 4) == [
+    assert stubbed.index("docs").bulk([ACTION] * 4) == [
         (201, ""),
         (400, "inner: i"),
         (429, "rejected_execution_exception: queue is full"),
@@ -104,7 +105,7 @@ def test_an_index_that_goes_away_during_the_request_is_missing(
     gone = error("index_not_found_exception", "no such index [docs]", index="docs")
     stub.says(200, {"errors": True, "items": [{"index": {"_id": "a", "status": 404, **gone}}]})
     with pytest.raises(IndexMissing, match="There is no index 'docs' on"):
-        stubbed.bulk("docs", [ACTION])
+        stubbed.index("docs").bulk([ACTION])
 
 
 @pytest.mark.parametrize("status, kind", [(429, Unavailable), (400, EngineError)])
@@ -115,14 +116,14 @@ def test_one_failed_search_of_many_is_an_error(
     good = {"status": 200, "hits": {"hits": []}}
     stub.says(200, {"responses": [good, {"status": status, **error("bad", "one shard failed")}]})
     with pytest.raises(EngineError, match="bad: one shard failed") as caught:
-        stubbed.search_many("docs", [[Clause("heart", 1.0)]] * 2, 10)
+        stubbed.index("docs").search_many([[Clause("heart", 1.0)]] * 2, 10)
     assert type(caught.value) is kind
 
 
 def test_an_answer_that_is_no_json_is_one_line(stub: Stub, stubbed: ServerEngine) -> None:
     stub.says(200, b"<html>", "text/html")
     with pytest.raises(EngineError, match="answers what cannot be read"):
-        stubbed.count("docs")
+        stubbed.index("docs").count()
 
 
 def test_a_server_that_never_answers_times_out(
@@ -134,7 +135,7 @@ def test_a_server_that_never_answers_times_out(
         address = Address.parse(f"http://127.0.0.1:{silent.getsockname()[1]}")
         engine = type(stubbed)(address, "9.0.0")
         with pytest.raises(Unavailable, match=f"No answer from {engine.name} at {address.url}"):
-            engine.count("docs")
+            engine.index("docs").count()
         engine.close()
 
 
@@ -148,17 +149,17 @@ def test_a_patient_engine_asks_again(
         if len(waits) == 3:
             stub.says(200, {"count": 5, "_shards": {"failed": 0}})
 
-    monkeypatch.setattr("splade_es.engines.indices.time.sleep", sleep)
+    monkeypatch.setattr("splade_es.engines.server_admin.time.sleep", sleep)
     stub.says(503, error("unavailable", "no master"))
     with pytest.raises(Unavailable):
-        stubbed.count("docs")
+        stubbed.index("docs").count()
     assert not waits
     patient = type(stubbed)(Address.parse(stub.url), "9.0.0", patient=True)
-    assert patient.count("docs") == 5
+    assert patient.index("docs").count() == 5
     assert len(waits) == 3 and 0.25 <= waits[0] <= 0.5 and 1 <= waits[2] <= 2
     stub.says(503, error("unavailable", "no master"))
     with pytest.raises(Unavailable):
-        patient.bulk("docs", [ACTION])  # for its caller to send again
+        patient.index("docs").bulk([ACTION])  # for its caller to send again
     assert len(waits) == 3
     patient.close()
 
@@ -169,7 +170,7 @@ def test_a_server_that_is_down(kind: type[ServerEngine]) -> None:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
     engine = kind(Address.parse(url), "9.0.0")
     with pytest.raises(Unavailable) as caught:
-        engine.count("docs")
+        engine.index("docs").count()
     engine.close()
     assert str(caught.value) == (
         f"No answer from {engine.name} at {url} ([Errno 111] Connection refused). "
@@ -209,7 +210,7 @@ def test_tls_where_there_is_none(stub: Stub) -> None:
     for kind in ENGINES:
         engine = kind(address, "9.0.0")
         with pytest.raises(EngineError, match="No trusted TLS connection to"):
-            engine.count("docs")
+            engine.index("docs").count()
         engine.close()
 
 
@@ -230,7 +231,7 @@ def test_credentials_of_the_url_or_the_environment_let_one_in(
     monkeypatch.setenv("SPLADE_ES_USERNAME", str(parts.username))
     monkeypatch.setenv("SPLADE_ES_PASSWORD", str(parts.password))
     engine = connect(bare)
-    assert not engine.exists("docs")
+    assert not engine.index("docs").exists()
     engine.close()
 
 
@@ -244,7 +245,7 @@ def test_a_wrong_password_is_denied_and_never_shown(
     address = Address.parse(bare.replace("//", "//tester:s3cret@"))
     engine = ElasticsearchEngine(address, "9.5.0")
     with pytest.raises(AccessDenied) as caught:
-        engine.create("docs", META)
+        engine.index("docs").create(META)
     engine.close()
     shown = f"{caught.value!s} {caught.value!r} {engine!r} {engine.where} {address!r}"
     assert "SPLADE_ES_USERNAME" in shown
@@ -256,7 +257,7 @@ def test_a_user_without_the_right_is_denied(elasticsearch_url: str) -> None:
     bare = without_credentials(elasticsearch_url)
     engine = connect(bare.replace("//", f"//{READER}:{PASSWORD}@"))
     with pytest.raises(AccessDenied, match="answers 403") as caught:
-        engine.create("docs", META)
+        engine.index("docs").create(META)
     engine.close()
     assert "with the right to do this" in caught.value.hint
     assert PASSWORD not in str(caught.value)
@@ -270,13 +271,13 @@ def test_an_index_of_someone_else_is_left_alone(
         assert isinstance(engine, ServerEngine)
         engine._send("PUT", "/foreign", b'{"mappings":{"properties":{"text":{"type":"text"}}}}')
         try:
-            for act in (engine.meta, engine.delete, lambda i: engine.search(i, [], 10)):  # noqa: B023
+            for act in (engine.meta, engine.delete, lambda i: engine.index(i).search([], 10)):  # noqa: B023
                 with pytest.raises(
                     IndexMismatch, match="splade-es did not make the index 'foreign'"
                 ):
                     act("foreign")
             assert "foreign" not in engine.indices()
-            assert engine.exists("foreign")
+            assert engine.index("foreign").exists()
         finally:
             engine._send("DELETE", "/foreign", None)
             engine.close()
@@ -288,13 +289,13 @@ def test_a_request_over_the_server_s_limit_is_too_large(
     huge = Action("huge", {"splade": {"heart": 1}, "text": "word " * 21_000_000})
     for url in (opensearch_url, elasticsearch_url):
         engine = connect(url)
-        engine.create("limits", META)
+        engine.index("limits").create(META)
         try:
             with pytest.raises(RequestTooLarge, match="answers 413"):
-                engine.bulk("limits", [huge])
-            assert engine.bulk("limits", [ACTION]) == [(201, "")]
+                engine.index("limits").bulk([huge])
+            assert engine.index("limits").bulk([ACTION]) == [(201, "")]
         finally:
-            engine.delete("limits")
+            engine.index("limits").delete()
             engine.close()
 
 
@@ -302,10 +303,10 @@ def test_field_types_are_those_of_the_product(opensearch_url: str, elasticsearch
     opensearch, elasticsearch = connect(opensearch_url), connect(elasticsearch_url)
     try:
         with pytest.raises(EngineError, match="opensearch has no field type sparse_vector"):
-            opensearch.create("typed", META, "sparse_vector")
-        elasticsearch.create("typed", META, "sparse_vector")
-        assert elasticsearch.stats("typed").field_type == "sparse_vector"
-        elasticsearch.delete("typed")
+            opensearch.index("typed").create(META, "sparse_vector")
+        elasticsearch.index("typed").create(META, "sparse_vector")
+        assert elasticsearch.index("typed").stats().field_type == "sparse_vector"
+        elasticsearch.index("typed").delete()
     finally:
         opensearch.close()
         elasticsearch.close()

@@ -63,9 +63,9 @@ def test_every_token_is_found_again(
             name: 1 + place for place, name in enumerate(names[start : start + TOKENS_PER_DOCUMENT])
         }
         actions.append(Action(str(start), {"splade": features, "text": ""}))
-    assert {result.status for result in engine.bulk(index, actions)} == {201}
-    engine.refresh(index)
-    found = engine.search_many(index, [[Clause(name, 2.0)] for name in names], k=3)
+    assert {result.status for result in engine.index(index).bulk(actions)} == {201}
+    engine.index(index).refresh()
+    found = engine.index(index).search_many([[Clause(name, 2.0)] for name in names], k=3)
     for id, hits in enumerate(found):
         start = id // TOKENS_PER_DOCUMENT * TOKENS_PER_DOCUMENT
         assert hits == [ScoredId(str(start), 2.0 * (1 + id - start))], tokens[id]

@@ -15,7 +15,7 @@ import pytest
 
 from command_line import run
 from models import WORDS
-from splade_es.encoder import Encoder
+from splade_es.encoders.torch_encoder import Encoder
 from splade_es.engines import connect
 from splade_es.engines.server import ServerEngine
 from splade_es.errors import EngineError
@@ -47,14 +47,14 @@ def products(url: str) -> Iterator[tuple[ServerEngine, str]]:
         lines += [{"index": {"_id": f"d{n}"}}]
         lines += [{"body": " ".join(draw.choices(WORDS, k=30)), "views": 0}]
     engine._request("POST", name, "/_bulk", *lines, {"index": {"_id": "no"}}, {"views": 7})
-    engine.refresh(name)
+    engine.index(name).refresh()
     yield engine, name
     engine._request("DELETE", name)
     engine.close()
 
 
 def sources(engine: ServerEngine, index: str) -> dict[str, dict[str, object]]:
-    engine.refresh(index)
+    engine.index(index).refresh()
     hits = engine._request("POST", index, "/_search", {"size": 5000})["hits"]["hits"]
     return {hit["_id"]: hit["_source"] for hit in hits}
 
@@ -117,7 +117,7 @@ def test_no_edit_of_another_writer_is_lost(
     deleted = run("delete", "--index", index, "--url", url, "--yes")
     assert deleted.exit_code == 1 and "is of somebody else" in deleted.stderr
     with pytest.raises(EngineError, match="is of somebody else, and only has features"):
-        engine.delete(index)
+        engine.index(index).delete()
 
     encoder = Encoder.load(tiny_model)
     text = str(found["d7"]["body"])
@@ -130,7 +130,7 @@ def test_no_edit_of_another_writer_is_lost(
     assert len(hit["_source"]["splade"]) == len(view)  # none of an earlier text is left
     clauses = [Clause(feature_names(encoder.vocabulary)[i], 1.0) for i in row.ids.tolist()]
     expected = float(Quantizer().quantize(row).values.sum())
-    assert sum(engine.explain(index, clauses, "d7").values()) == expected
+    assert sum(engine.index(index).explain(clauses, "d7").values()) == expected
 
     # Text is found where it is, and BM25 leaves alone what the backfill never saw.
     engine._request("PUT", index, "/_doc/strange?refresh=true", {"body": text, "views": 1})
@@ -150,7 +150,7 @@ def test_no_edit_of_another_writer_is_lost(
     engine._request("POST", index, "/_update/d7", {"doc": {"body": ""}})
     emptied = json.loads(run(*args).stdout)
     assert (emptied["updated"], emptied["without"]) == (1, 1)
-    assert engine.explain(index, clauses, "d7") == {}
+    assert engine.index(index).explain(clauses, "d7") == {}
 
 
 @pytest.mark.usefixtures("home")
@@ -163,9 +163,9 @@ def test_what_cannot_be_filled_is_refused(
     nothing = run(*args[:2], "--field", "tags", "--field", "x.y", *args[4:], "--url", url)
     assert nothing.exit_code == 1
     assert f"No document of {index!r} has text in tags or x.y" in nothing.stderr
-    assert not engine.has_features(index)
+    assert not engine.index(index).updates.has_features()
     engine._request("PUT", index, "/_mapping", {"properties": {"splade": {"type": "keyword"}}})
     refused = run(*args, "--url", url)
     assert refused.exit_code == 1 and "has a field 'splade' already" in refused.stderr
     with pytest.raises(EngineError, match="splade-es did not make"):
-        engine.delete(index)
+        engine.index(index).delete()

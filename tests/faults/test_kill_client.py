@@ -22,7 +22,7 @@ from splade_es.engines.server import ServerEngine
 # The command, with a line in a file for each document that is encoded.
 WRAPPED = """
 import sys
-from splade_es import vectors
+from splade_es.vectors import parquet
 encode_documents = vectors.encode_documents
 log = open(sys.argv.pop(1), "a", buffering=1)
 def logging(*args):
@@ -92,16 +92,16 @@ def test_every_document_is_there_once_and_little_is_encoded_twice(
 
     engine = connect(url)
     assert isinstance(engine, ServerEngine)
-    assert engine.count(name) == documents
+    assert engine.index(name).count() == documents
     whole = [*command, "--recreate"]
     whole.remove("--resume")
     whole[whole.index(name)] = "undisturbed"
     subprocess.run(whole, env=environment, cwd=tmp_path, capture_output=True, check=True)
     assert everything(engine, name) == everything(engine, "undisturbed")
     assert len(Counter(everything(engine, name))) == documents
-    assert engine.settings(name).get("refresh_interval") is None
-    engine.delete(name)
-    engine.delete("undisturbed")
+    assert engine.index(name).settings.read().get("refresh_interval") is None
+    engine.index(name).delete()
+    engine.index("undisturbed").delete()
     engine.close()
 
 

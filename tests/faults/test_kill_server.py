@@ -21,8 +21,8 @@ from splade_es.engines.server import ServerEngine
 
 @pytest.fixture
 def small_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("splade_es.sending._FIRST", 64_000)
-    monkeypatch.setattr("splade_es.sending._LARGEST", 64_000)
+    monkeypatch.setattr("splade_es.indexing.bulk_sender._FIRST", 64_000)
+    monkeypatch.setattr("splade_es.indexing.bulk_sender._LARGEST", 64_000)
 
 
 def write_corpus(path: Path, documents: int) -> dict[str, str]:
@@ -82,10 +82,10 @@ def test_a_server_killed_three_times_loses_nothing(
 def check(server: Server, texts: dict[str, str], summary: dict[str, Any]) -> None:
     assert (summary["indexed"], summary["rejected"]) == (6000, 0)
     engine = connect(server.url)
-    assert engine.count("hurt") == 6000
-    found = engine.documents("hurt", list(texts))
+    assert engine.index("hurt").count() == 6000
+    found = engine.index("hurt").documents(list(texts))
     assert {document.id: document.text for document in found} == texts
-    assert engine.settings("hurt")["auto_expand_replicas"] == "0-1"
+    assert engine.index("hurt").settings.read()["auto_expand_replicas"] == "0-1"
     engine.close()
 
 
@@ -119,7 +119,7 @@ def test_a_cluster_that_loses_a_node_goes_on(tiny_model: str, tmp_path: Path) ->
         assert len(lost) == 1
         assert json.loads(result.stdout)["indexed"] == 6000
         engine = connect(url)
-        assert engine.count("spread") == 6000
-        found = engine.documents("spread", list(texts))
+        assert engine.index("spread").count() == 6000
+        found = engine.index("spread").documents(list(texts))
         assert {document.id: document.text for document in found} == texts
         engine.close()

@@ -25,8 +25,8 @@ def test_nothing_is_lost_or_doubled_when_a_third_of_the_requests_fail(
 ) -> None:
     # shorter waits
     monkeypatch.setattr("splade_es.engines.retry.random.uniform", lambda a, b: 0.05)
-    monkeypatch.setattr("splade_es.sending._FIRST", 64_000)  # more requests
-    monkeypatch.setattr("splade_es.sending._LARGEST", 128_000)
+    monkeypatch.setattr("splade_es.indexing.bulk_sender._FIRST", 64_000)  # more requests
+    monkeypatch.setattr("splade_es.indexing.bulk_sender._LARGEST", 128_000)
     draw = random.Random(0)
     texts = {f"d{n}": " ".join(draw.choices(WORDS, k=40)) for n in range(6000)}
     corpus = tmp_path / "corpus.jsonl"
@@ -43,10 +43,10 @@ def test_nothing_is_lost_or_doubled_when_a_third_of_the_requests_fail(
     summary = json.loads(result.stdout)
     assert (summary["read"], summary["indexed"], summary["rejected"]) == (6000, 6000, 0)
     assert {*FAULTS, "other"} - {"413"} <= set(proxy.counts)  # it did hurt
-    assert engine.count(name) == 6000
-    found = engine.documents(name, list(texts))
+    assert engine.index(name).count() == 6000
+    found = engine.index(name).documents(list(texts))
     assert {document.id: document.text for document in found} == texts
-    assert engine.settings(name).get("refresh_interval") is None
+    assert engine.index(name).settings.read().get("refresh_interval") is None
     assert not list(tmp_path.glob("*.journal")) and not list(tmp_path.glob("*.rejects.jsonl"))
-    engine.delete(name)
+    engine.index(name).delete()
     engine.close()

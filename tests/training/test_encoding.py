@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from models import TEXTS
-from splade_es.model import SpladeModel
-from splade_es.retriever import Retriever
+from splade_es.models.model import SpladeModel
+from splade_es.models.pair import EncoderPair
 from splade_es.training.batches import make_batch
 from splade_es.training.config import TrainConfig
 from splade_es.training.data import Example
@@ -52,7 +52,7 @@ def gradients(settings: TrainConfig, dropout: float) -> dict[str, Tensor]:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = dropout
-    stepper = Stepper(settings, Retriever(model, model), World(), torch.device("cpu"), steps=1)
+    stepper = Stepper(settings, EncoderPair(model, model), World(), torch.device("cpu"), steps=1)
     stepper.step(1, iter([make_batch(EXAMPLES)] * settings.accumulate))
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
@@ -139,7 +139,7 @@ for module in model.modules():
         module.p = 0.0
 with open_world(torch.device("cpu")) as world:
     stepper = t.Stepper(
-        t.config(sys.argv[1]), t.Retriever(model, model), world, torch.device("cpu"), steps=1
+        t.config(sys.argv[1]), t.EncoderPair(model, model), world, torch.device("cpu"), steps=1
     )
     outcome = stepper.step(1, iter([t.make_batch(t.EXAMPLES)]))
     grads = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
@@ -189,7 +189,7 @@ def test_a_frozen_side_keeps_its_rows_and_gets_no_gradient(
     documents.requires_grad_(False)
     queries = SpladeModel.load(make_masked_lm(seed=1))
     settings = config(documents.name, kind="separate", freeze_documents=True)
-    stepper = Stepper(settings, Retriever(documents, queries), World(), torch.device("cpu"), 1)
+    stepper = Stepper(settings, EncoderPair(documents, queries), World(), torch.device("cpu"), 1)
     before = {name: p.clone() for name, p in documents.state_dict().items()}
     moving = {name: p.clone() for name, p in queries.state_dict().items()}
     stepper.step(1, iter([make_batch(EXAMPLES)]))

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from splade_es.errors import SpladeEsError
-from splade_es.training.data import FORMATS, Example, read_examples
+from splade_es.training.data import Example, read_examples
+from splade_es.training.formats import FORMATS
 
 
 def write(path: Path, *rows: Any) -> str:

@@ -21,20 +21,20 @@ from transformers import (
 
 from any_engine import META
 from models import TEXTS, WORDS
-from splade_es import layout
-from splade_es.encoder import Encoder
+from splade_es.encoders.load import load_text_encoder
+from splade_es.encoders.torch_encoder import Encoder
 from splade_es.engines import connect
 from splade_es.errors import IndexMissing, Interrupted, TrainingError
-from splade_es.layout import fingerprint
-from splade_es.model import SpladeModel
-from splade_es.queries import load_text_encoder
+from splade_es.models import files as model_files
+from splade_es.models.files import fingerprint
+from splade_es.models.model import SpladeModel
+from splade_es.models.pair import EncoderPair
 from splade_es.records import Action
-from splade_es.retriever import Retriever
-from splade_es.training.alarms import alarms
 from splade_es.training.calibrate import calibrate
 from splade_es.training.checkpoint import CHECKPOINT
 from splade_es.training.config import Regularizer, TrainConfig, read_config
-from splade_es.training.dev import DevSet
+from splade_es.training.dev_set import DevSet
+from splade_es.training.diagnostics import alarms
 from splade_es.training.loop import train
 from splade_es.training.losses import LOSSES
 from splade_es.training.objective import Objective
@@ -157,7 +157,7 @@ def test_frozen_documents_fit_the_index_that_was_made_before(config: TrainConfig
     assert not torch.equal(
         *(
             load_file(Path(second.output, place, "model.safetensors"))["cls.predictions.bias"]
-            for place in ("", layout.QUERY_ENCODER)
+            for place in ("", model_files.QUERY_ENCODER)
         )
     )
 
@@ -169,9 +169,9 @@ def test_document_frequencies_of_a_live_index(
     monkeypatch.setenv("SPLADE_ES_HOME", str(tmp_path / "home"))
     common, rare = CONTENT[0], CONTENT[1]
     with closing(connect(None)) as engine:
-        engine.create("live", META)
+        engine.index("live").create(META)
         features = [{common: 9, **({rare: 9} if n == 0 else {})} for n in range(20)]
-        engine.bulk("live", [Action(str(n), {"splade": f}) for n, f in enumerate(features)])
+        engine.index("live").bulk([Action(str(n), {"splade": f}) for n, f in enumerate(features)])
     config = replace(
         config, doc_regularizer="df_flops", df_index="live", doc_lambda=50.0, query_lambda=0.0
     )
@@ -377,7 +377,7 @@ def test_a_kill_between_checkpoint_and_model_is_mended(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Retriever, "save", killed)
+        patch.setattr(EncoderPair, "save", killed)
         list(train(config))
     assert Path(config.output, CHECKPOINT).is_file()
     assert not Path(config.output, "model.safetensors").exists()
@@ -442,7 +442,7 @@ def test_the_best_checkpoint_is_kept(
     figures = iter([0.5, 0.9, 0.7])
     kept: list[dict[str, torch.Tensor]] = []
 
-    def measure(self: DevSet, model: Retriever) -> dict[str, float]:
+    def measure(self: DevSet, model: EncoderPair) -> dict[str, float]:
         kept.append({k: v.clone() for k, v in model.documents.state_dict().items()})
         return {"nDCG@10": next(figures), "RR@10": 0.0}
 

@@ -12,18 +12,19 @@ import pytest
 
 from any_engine import META
 from models import TEXTS
-from splade_es.encoder import Encoder
+from splade_es.cli.mine import mine
+from splade_es.data.rejects import rejects_file
+from splade_es.encoders.torch_encoder import Encoder
 from splade_es.engines import connect
 from splade_es.engines.base import Engine
 from splade_es.errors import IndexMissing, SpladeEsError
-from splade_es.indexing import index_corpus, index_meta, open_index
+from splade_es.indexing.load import index_corpus, index_meta, open_index
 from splade_es.quantize import Quantizer
 from splade_es.records import Action, Document, Query
-from splade_es.rejects import rejects_file
-from splade_es.search import Searcher
+from splade_es.search.searcher import Searcher
 from splade_es.training import mining
-from splade_es.training.mining import Mined, mine
-from splade_es.vectors import encode_documents
+from splade_es.training.mining import Mined
+from splade_es.vectors.encode import encode_documents
 
 #: Ten documents that BM25 ranks d0, d1, ... for "heart": of one length, with fewer and fewer of it.
 RANKED = {f"d{n}": "heart " * (12 - n) + "bone " * n for n in range(10)}
@@ -39,15 +40,15 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def fill(engine: Engine, index: str, documents: dict[str, str]) -> None:
-    engine.bulk(index, [Action(id, {"splade": {}, "text": t}) for id, t in documents.items()])
-    engine.refresh(index)
+    engine.index(index).bulk([Action(id, {"splade": {}, "text": t}) for id, t in documents.items()])
+    engine.index(index).refresh()
 
 
 @pytest.fixture
 def local(tmp_path: Path) -> Iterator[Engine]:
     """A local engine with RANKED in its index "ranked"."""
     engine = connect(f"local:{tmp_path / 'home'}")
-    engine.create("ranked", META)
+    engine.index("ranked").create(META)
     fill(engine, "ranked", RANKED)
     yield engine
     engine.close()
@@ -72,8 +73,8 @@ def test_negatives_are_hits_below_the_top_that_are_no_positives(
     engine: Engine, index: str, tmp_path: Path
 ) -> None:
     fill(engine, index, RANKED)
-    engine.bulk(index, [Action("e", {"splade": {}, "title": "Bone", "text": "heart"})])
-    engine.refresh(index)
+    engine.index(index).bulk([Action("e", {"splade": {}, "title": "Bone", "text": "heart"})])
+    engine.index(index).refresh()
     pairs = write(
         tmp_path / "pairs.jsonl",
         {"query": "heart", "positive": "unlike the index's", "positive_id": "d1"},
@@ -106,7 +107,7 @@ def test_the_model_of_the_index_searches(engine: Engine, tiny_model: str, tmp_pa
         settings: Any = {"depth": 4, "skip_top": 1, "negatives": 0}
         list(mine(pairs, engine, name, output, searcher=searcher, **settings))
     finally:
-        engine.delete(name)
+        engine.index(name).delete()
     (line,) = read(tmp_path / "mined.jsonl")
     assert line["negative_ids"] == list(ranked)[1:]
     assert line["negatives"] == [TEXTS[id] for id in list(ranked)[1:]]
@@ -143,8 +144,8 @@ def test_all_positives_of_a_query_are_known_wherever_they_stand(
 
 
 def test_a_hit_with_the_text_of_a_positive_is_one(local: Engine, tmp_path: Path) -> None:
-    local.bulk("ranked", [Action("copy", {"splade": {}, "title": "T", "text": RANKED["d0"]})])
-    local.refresh("ranked")
+    local.index("ranked").bulk([Action("copy", {"splade": {}, "title": "T", "text": RANKED["d0"]})])
+    local.index("ranked").refresh()
     pairs = write(
         tmp_path / "pairs.jsonl",
         {"query": "heart", "positive": RANKED["d0"]},

@@ -21,10 +21,10 @@ from transformers import (
 )
 
 from models import TEXTS, tiny_tokenizer
-from splade_es.encoder import Encoder
+from splade_es.encoders.torch_encoder import Encoder
 from splade_es.errors import SpladeEsError
-from splade_es.model import SpladeModel
-from splade_es.retriever import QueryTable, Retriever
+from splade_es.models.model import SpladeModel
+from splade_es.models.pair import EncoderPair, QueryTable
 from splade_es.training import scoring, teachers
 from splade_es.training.scoring import Scored, score
 from splade_es.training.teachers import SpladeTeacher
@@ -214,7 +214,7 @@ def test_a_splade_model_with_a_table_for_queries(
 ) -> None:
     documents = SpladeModel.load(make_masked_lm())
     table = torch.linspace(0, 3, len(documents.decoder.weight))
-    Retriever(documents, QueryTable(table, documents.silent)).save(tmp_path / "idf")
+    EncoderPair(documents, QueryTable(table, documents.silent)).save(tmp_path / "idf")
     encoder = Encoder.load(str(tmp_path / "idf"))
     rows = scored(lines, [str(tmp_path / "idf")], tmp_path / "out.jsonl")
     ids = [encoder.vocabulary.index(token) for token in ("heart", "attack")]

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
+from splade_es.data.jsonl import find_file, parse_object, read_lines
 from splade_es.errors import CorpusError, TrainingError
-from splade_es.jsonl import find_file, parse_object, read_lines
 from splade_es.training.formats import (
     light_splade,
     naver,

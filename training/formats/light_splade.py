@@ -16,8 +16,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from splade_es.data.jsonl import JSON_NAMES, find_file, parse_object, read_lines
 from splade_es.errors import CorpusError, TrainingError
-from splade_es.jsonl import JSON_NAMES, find_file, parse_object, read_lines
 from splade_es.training.formats.rows import (
     Id,
     Records,

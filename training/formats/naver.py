@@ -16,8 +16,8 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
+from splade_es.data.jsonl import read_lines
 from splade_es.errors import CorpusError, TrainingError
-from splade_es.jsonl import read_lines
 from splade_es.training.formats.pickled import read_scores
 from splade_es.training.formats.rows import Row, Source, from_candidates
 

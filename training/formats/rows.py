@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from splade_es.data.jsonl import JSON_NAMES
 from splade_es.errors import TrainingError
-from splade_es.jsonl import JSON_NAMES
 
 #: ("train.jsonl:7", the object on that line)
 Records: TypeAlias = Iterator[tuple[str, dict[str, Any]]]

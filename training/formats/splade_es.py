@@ -16,10 +16,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from splade_es.collection import read_qrels
-from splade_es.corpus import read_documents
+from splade_es.data.corpus import read_documents
+from splade_es.data.jsonl import find_file
+from splade_es.data.trec_beir import read_qrels
 from splade_es.errors import CorpusError
-from splade_es.jsonl import find_file
 from splade_es.records import Rejected
 from splade_es.training.formats.rows import Id, Row, Source, listed, read_ids, with_scores
 

@@ -1,0 +1,97 @@
+"""Documents from files: JSON Lines, plain or gzip, standard input, or a BEIR directory.
+
+One line is one JSON object (https://jsonlines.org). A bad line becomes a `Rejected` with its reason
+and the remedy, and reading goes on; only a file that cannot be read at all raises CorpusError.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+
+from splade_es.data.jsonl import JSON_NAMES, find_file, parse_object, read_lines
+from splade_es.errors import CorpusError, SettingsError
+from splade_es.limits import MAX_ID_BYTES
+from splade_es.records import Document, Rejected
+
+
+def read_documents(path: str) -> Iterator[Document | Rejected]:
+    """Stream the documents of a file, in order, in memory for one line.
+
+    path: JSON Lines, `-` for standard input, or a directory with corpus.jsonl[.gz] as BEIR lays it
+    out (https://github.com/beir-cellar/beir). The id is the first there is of `_id`, `id`, `docid`;
+    the text is `text`, else `contents`; `title` may be left out; other fields are kept as they are.
+    Raises CorpusError, before the first item, for a path that is not there.
+    """
+    if os.path.isdir(path):
+        corpus = find_file(path, "corpus.jsonl")
+        if corpus is None:
+            raise CorpusError(
+                f"{path}: a directory without corpus.jsonl or corpus.jsonl.gz",
+                "Give a JSON Lines file, or a directory in BEIR layout.",
+            )
+        path = corpus
+    elif path != "-" and not os.path.exists(path):
+        raise CorpusError(f"{path}: no such file", "Check the path, or use - for standard input.")
+    return _documents(path)
+
+
+def open_corpus(corpus: str) -> tuple[Iterator[Document | Rejected], str | None]:
+    """The items of a corpus, and the file that is read, None for standard input.
+
+    The first line is read, so that an error is known before an index is touched. Raises CorpusError.
+    """
+    items = read_documents(corpus)
+    first = next(items, None)
+    if first is None:
+        raise CorpusError(f"{corpus}: no documents in it", "Check the file.")
+    file = None if corpus == "-" else first.place.rpartition(":")[0]
+    return itertools.chain([first], items), file
+
+
+def check_rejects(path: str, file: str | None) -> None:
+    """Raise SettingsError if the file for bad lines is the corpus itself."""
+    if file and os.path.exists(path) and os.path.exists(file) and os.path.samefile(path, file):
+        raise SettingsError(f"`rejects` would overwrite the corpus {file}")
+
+
+def _documents(path: str) -> Iterator[Document | Rejected]:
+    for number, (place, line) in enumerate(read_lines(path), 1):
+        try:
+            yield parse_document(line, place, number)
+        except ValueError as exc:
+            yield Rejected(place, str(exc), line.decode(errors="backslashreplace").rstrip("\r\n"))
+
+
+def parse_document(line: bytes, place: str, number: int = 0) -> Document:
+    """Raises ValueError, saying why and what to do, for a line that is no document."""
+    record = parse_object(line)
+    key: str | None = next((key for key in ("_id", "id", "docid") if key in record), None)
+    if key is None:
+        raise ValueError('no id; give each line an "_id", "id" or "docid"')
+    id = record.pop(key)
+    if isinstance(id, int) and not isinstance(id, bool):
+        id = str(id)
+    if not isinstance(id, str):
+        raise ValueError(f'"{key}" is {JSON_NAMES[type(id)]}; make it a string or an integer')
+    if not id:
+        raise ValueError(f'"{key}" is empty; give each document an id of its own')
+    if (size := len(id.encode())) > MAX_ID_BYTES:
+        raise ValueError(f'"{key}" has {size} bytes; shorten it to {MAX_ID_BYTES} or fewer')
+
+    key = next((key for key in ("text", "contents") if key in record), None)
+    if key is None:
+        raise ValueError('no text; give each line a "text" or "contents"')
+    text = record.pop(key)
+    if not isinstance(text, str):
+        raise ValueError(f'"{key}" is {JSON_NAMES[type(text)]}; make it a string')
+    title = record.pop("title", None)
+    if title is None:  # absent, or null as some exports write it
+        title = ""
+    if not isinstance(title, str):
+        raise ValueError(f'"title" is {JSON_NAMES[type(title)]}; make it a string')
+    for name in record:
+        if name.startswith("splade"):
+            raise ValueError(f'field "{name}" is reserved; rename what starts with "splade"')
+    return Document(id, text, title, record, place, number)

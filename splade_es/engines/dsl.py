@@ -1,0 +1,86 @@
+"""The query language of the servers; nothing outside `engines` knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from splade_es.fields import FIELD, ID_FIELD
+from splade_es.records import Clause, Filter
+
+#: The id comes from doc values: reading `_id` or `_source` costs ten times as much at k = 1,000.
+IDS_ONLY = {"stored_fields": "_none_", "docvalue_fields": [ID_FIELD], "track_total_hits": False}
+#: Documents with features; an index that others made may have further ones.
+HAS_ID = {"exists": {"field": ID_FIELD}}
+
+
+def rank_feature_query(clauses: Sequence[Clause]) -> dict[str, Any]:
+    """The weighted sum over a `rank_features` field, as both servers write it."""
+    return {
+        "bool": {
+            "should": [
+                {"rank_feature": {"field": f"{FIELD}.{name}", "linear": {}, "boost": float(boost)}}
+                for name, boost in clauses
+            ]
+        }
+    }
+
+
+def sparse_vector_query(clauses: Sequence[Clause]) -> dict[str, Any]:
+    """The weighted sum over a `sparse_vector` field of Elasticsearch 8.15 and newer.
+
+    prune is false: by default the server drops query tokens by thresholds made for ELSER.
+    """
+    vector: dict[str, float] = {}
+    for feature, boost in clauses:  # a feature may come twice, a JSON key may not
+        vector[feature] = vector.get(feature, 0.0) + float(boost)
+    return {"sparse_vector": {"field": FIELD, "query_vector": vector, "prune": False}}
+
+
+def term_query(clauses: Sequence[Clause]) -> dict[str, Any]:
+    """The weighted sum over a `sparse_vector` field of Elasticsearch 8.11 to 8.14."""
+    return {
+        "bool": {
+            "should": [
+                {"term": {FIELD: {"value": name, "boost": float(boost)}}} for name, boost in clauses
+            ]
+        }
+    }
+
+
+QUERIES = {
+    "rank_feature": rank_feature_query,
+    "sparse_vector": sparse_vector_query,
+    "term": term_query,
+}
+
+
+def clauses_query(kind: str, clauses: Sequence[Clause]) -> dict[str, Any]:
+    """The weighted sum of clauses. kind: one of QUERIES."""
+    return QUERIES[kind](clauses)
+
+
+def named_query(kind: str, clauses: Sequence[Clause]) -> dict[str, Any]:
+    """The same, where each clause has a score of its own in the answer."""
+    named = [
+        {"bool": {"must": [clauses_query(kind, [clause])], "_name": clause.feature}}
+        for clause in clauses
+    ]
+    return {"bool": {"should": named}}
+
+
+def bm25_query(text: str, fields: Sequence[str]) -> dict[str, Any]:
+    """BM25 over some fields, among the documents that have features."""
+    match = {"multi_match": {"query": text, "fields": list(fields)}}
+    return {"bool": {"must": [match], "filter": [HAS_ID]}}
+
+
+def filtered(query: dict[str, Any], filter: Filter | None) -> dict[str, Any]:
+    """A query whose hits must have one of the given values in each field; scores stay."""
+    if not filter:
+        return query
+    terms = [
+        {"terms": {name: list(value) if isinstance(value, (list, tuple)) else [value]}}
+        for name, value in filter.items()
+    ]
+    return {"bool": {"must": [query], "filter": terms}}

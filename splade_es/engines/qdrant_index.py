@@ -1,0 +1,305 @@
+"""One index of the local engine: a directory with three things in it.
+
+    splade-es.json   what the index was made with
+    features.jsonl   the dimension of each feature, which Qdrant Edge knows by number only
+    shard/           the shard of Qdrant Edge: vectors, documents, write-ahead log
+
+Edge writes an operation to its log before it looks at it, and one that it cannot apply makes the
+shard unreadable for ever: so every vector and document is checked here, before Edge sees it.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import qdrant_edge as edge
+
+from splade_es.engines.feature_ids import FeatureIds
+from splade_es.engines.local_bm25 import Bm25
+from splade_es.fields import FIELD, HASH_FIELD, ID_FIELD
+from splade_es.limits import MAX_ID_BYTES, MAX_WEIGHT
+from splade_es.records import Action, Clause, Document, Filter, Hit, ItemResult, ScoredId
+
+META_FILE = "splade-es.json"
+# Edge knows points by number or UUID only; the real id is in the payload.
+_POINTS = uuid.UUID("0d6b0d0e-6d0b-5f0c-9a55-2f2c6a1f3f0e")
+# One optimization of a million documents at the end would take nine gigabytes; in steps, and with
+# segments that are never merged past this size (kB), it takes a few hundred megabytes.
+_OPTIMIZE_EVERY = 100_000
+_CONFIG = edge.EdgeConfig(
+    sparse_vectors={FIELD: edge.EdgeSparseVectorParams()},
+    optimizers=edge.EdgeOptimizersConfig(default_segment_number=64, max_segment_size=200_000),
+)
+_IDS_ONLY = edge.PayloadSelector.Include(["id"])
+_PAGE = 1000
+
+
+class _Vector(NamedTuple):
+    features: Mapping[str, int]
+    payload: dict[str, str]
+
+
+class QdrantIndex:
+    """An open index. Raises, here and in every method, what Edge and the file system raise."""
+
+    def __init__(self, directory: Path) -> None:
+        self._feature_ids = FeatureIds(directory / "features.jsonl")
+        self._shard = edge.EdgeShard.load(str(directory / "shard"))
+        # Point -> document id, to fetch each only once; the one is made of the other.
+        self._ids: dict[int, str] = {}
+        self._unoptimized = 0
+        self._bm25: Bm25 | None = None
+
+    @staticmethod
+    def create(directory: Path) -> None:
+        """An empty index in an empty directory, but for META_FILE."""
+        (directory / "features.jsonl").touch()
+        (directory / "shard").mkdir()
+        shard = edge.EdgeShard.create(str(directory / "shard"), _CONFIG)
+        shard.flush()
+        shard.close()
+
+    def close(self) -> None:
+        self._shard.close()
+
+    def bulk(self, actions: Sequence[Action]) -> list[ItemResult]:
+        points = [_point(action.id) for action in actions]
+        present = {
+            record.id for record in self._shard.retrieve([p for p in points if p], False, False)
+        }
+        final: dict[uuid.UUID, _Vector | None] = {}  # point -> its vector, or None to delete it
+        results = []
+        for action, point in zip(actions, points, strict=True):
+            if point is None:
+                results.append(ItemResult(400, f"an id has 1 to {MAX_ID_BYTES} bytes of UTF-8"))
+            elif action.source is None:
+                results.append(ItemResult(200 if point in present else 404))
+                present.discard(point)
+                final[point] = None
+            else:
+                try:
+                    final[point] = _checked(action.id, action.source)
+                except ValueError as exc:
+                    results.append(ItemResult(400, str(exc)))
+                    continue
+                results.append(ItemResult(200 if point in present else 201))
+                present.add(point)
+        self._write({point: vector for point, vector in final.items() if vector is not None})
+        if deleted := [point for point, vector in final.items() if vector is None]:
+            self._shard.update(edge.UpdateOperation.delete_points(list(deleted)))
+        # Edge's log survives the death of this process, but only a flush survives a power cut.
+        self._shard.flush()
+        self._bm25 = None
+        self._unoptimized += len(final)
+        if self._unoptimized >= _OPTIMIZE_EVERY:
+            self.optimize()
+        return results
+
+    def _write(self, vectors: Mapping[uuid.UUID, _Vector]) -> None:
+        self._feature_ids.add(name for vector in vectors.values() for name in vector.features)
+        numbers = self._feature_ids.numbers
+        points = [
+            edge.Point(
+                point,
+                {
+                    FIELD: edge.SparseVector(
+                        [numbers[name] for name in vector.features],
+                        list(vector.features.values()),
+                    )
+                },
+                vector.payload,
+            )
+            for point, vector in vectors.items()
+        ]
+        if points:
+            self._shard.update(edge.UpdateOperation.upsert_points(points))
+
+    def optimize(self) -> None:
+        """Index what is not indexed yet: at once, unless it is ten megabytes and more."""
+        if self._shard.optimize():
+            self._shard.flush()
+        self._unoptimized = 0
+
+    def count(self) -> int:
+        return self._shard.count(edge.CountRequest(exact=True))
+
+    def search(self, clauses: Sequence[Clause], k: int, filter: Filter | None) -> list[Hit]:
+        best = self.search_ids(clauses, k, filter)
+        points: list[edge.PointId] = [uuid.uuid5(_POINTS, hit.id) for hit in best]
+        payloads = [_payload(record) for record in self._shard.retrieve(points, True, False)]
+        sources = {payload["id"]: payload["source"] for payload in payloads}
+        return [Hit(hit.id, hit.score, json.loads(sources[hit.id])) for hit in best]
+
+    def search_ids(
+        self, clauses: Sequence[Clause], k: int, filter: Filter | None
+    ) -> list[ScoredId]:
+        """The k best, ties by document id."""
+        boosts: dict[int, float] = {}
+        for feature, boost in clauses:
+            if (dimension := self._feature_ids.numbers.get(feature)) is not None:
+                boosts[dimension] = boosts.get(dimension, 0.0) + boost
+        if not boosts:
+            return []
+        query = edge.Query.Nearest(
+            edge.SparseVector(list(boosts), list(boosts.values())), using=FIELD
+        )
+        allowed = self._allowed(filter)
+        limit = k + 1
+        while True:
+            found = self._shard.query(edge.QueryRequest(limit=limit, query=query))
+            hits = [
+                ScoredId(id, point.score)
+                for id, point in zip(self._ids_of(found), found, strict=True)
+                if allowed is None or id in allowed
+            ]
+            # Edge breaks ties in an order of its own, so all that tie with the last are needed.
+            if len(found) < limit or (len(hits) > k and hits[-1].score < hits[k - 1].score):
+                break
+            limit *= 4
+        hits.sort(key=lambda hit: (-hit.score, hit.id))
+        return hits[:k]
+
+    def _ids_of(self, found: Sequence[edge.ScoredPoint]) -> list[str]:
+        # Each access to `id` makes a new UUID, which is slow to hash, other than its number.
+        points = [cast("uuid.UUID", point.id) for point in found]
+        unknown: list[edge.PointId] = [p for p in points if p.int not in self._ids]
+        for record in self._shard.retrieve(unknown, _IDS_ONLY, False):
+            self._ids[cast("uuid.UUID", record.id).int] = (record.payload or {})["id"]
+        return [self._ids[point.int] for point in points]
+
+    def _allowed(self, filter: Filter | None) -> set[str] | None:
+        """Ids of the documents that pass a filter, by looking at each; None without a filter."""
+        if not filter:
+            return None
+        return {
+            payload["id"]
+            for payload in self._payloads()
+            if _passes(json.loads(payload["source"]), filter)
+        }
+
+    def explain(self, clauses: Sequence[Clause], id: str) -> dict[str, float] | None:
+        """None if there is no such document."""
+        point = _point(id)
+        records = self._shard.retrieve([point], False, [FIELD]) if point else []
+        if not records:
+            return None
+        vector = cast("dict[str, edge.SparseVector]", records[0].vector)[FIELD]
+        values = dict(zip(vector.indices, vector.values, strict=True))
+        contributions: dict[str, float] = {}
+        for feature, boost in clauses:
+            if value := values.get(self._feature_ids.numbers.get(feature, -1)):
+                contributions[feature] = contributions.get(feature, 0.0) + boost * value
+        return contributions
+
+    def search_bm25(
+        self, texts: Sequence[str], k: int, filter: Filter | None
+    ) -> list[list[ScoredId]]:
+        if self._bm25 is None:
+            self._bm25 = Bm25(map(_document, self._payloads()))
+        return self._bm25.search(texts, k, self._allowed(filter))
+
+    def document_frequencies(self, features: Sequence[str]) -> list[int]:
+        counts: Counter[int] = Counter()
+        offset = None
+        while True:
+            request = edge.ScrollRequest(offset, _PAGE, with_payload=False, with_vector=[FIELD])
+            records, offset = self._shard.scroll(request)
+            for record in records:
+                vector = cast("dict[str, edge.SparseVector]", record.vector)[FIELD]
+                counts.update(vector.indices)
+            if offset is None:
+                return [counts[self._feature_ids.numbers.get(name, -1)] for name in features]
+
+    def hashes(self, ids: Sequence[str]) -> dict[str, str]:
+        points: list[edge.PointId] = [point for id in ids if (point := _point(id))]
+        payloads = [_payload(record) for record in self._shard.retrieve(points, True, False)]
+        sources = {payload["id"]: json.loads(payload["source"]) for payload in payloads}
+        return {id: s[HASH_FIELD] for id, s in sources.items() if HASH_FIELD in s}
+
+    def ids(self) -> Iterator[str]:
+        offset = None
+        while True:
+            request = edge.ScrollRequest(offset, _PAGE, with_payload=_IDS_ONLY, with_vector=False)
+            records, offset = self._shard.scroll(request)
+            yield from ((record.payload or {})["id"] for record in records)
+            if offset is None:
+                return
+
+    def documents(self, ids: Sequence[str]) -> list[Document]:
+        points: list[edge.PointId] = [point for id in ids if (point := _point(id))]
+        records = self._shard.retrieve(points, True, False)
+        found = {document.id: document for document in map(_document, map(_payload, records))}
+        return [found[id] for id in ids if id in found]
+
+    def _payloads(self) -> Iterator[dict[str, Any]]:
+        """The payload of every document."""
+        offset = None
+        while True:
+            request = edge.ScrollRequest(offset, _PAGE, with_payload=True, with_vector=False)
+            records, offset = self._shard.scroll(request)
+            yield from map(_payload, records)
+            if offset is None:
+                return
+
+
+def _payload(record: edge.Record) -> dict[str, Any]:
+    return record.payload or {}
+
+
+def _document(payload: Mapping[str, Any]) -> Document:
+    return Document.from_source(payload["id"], json.loads(payload["source"]))
+
+
+def _passes(source: Mapping[str, Any], filter: Filter) -> bool:
+    """Whether a document has one of the wanted values in each field, as the servers compare."""
+    for name, wanted in filter.items():
+        value = source.get(name)
+        values = value if isinstance(value, list) else [value]
+        asked = wanted if isinstance(wanted, (list, tuple)) else [wanted]
+        if not {_term(v) for v in values} & {_term(v) for v in asked} - {None}:
+            return False
+    return True
+
+
+def _term(value: Any) -> str | None:
+    """A value as an index term; None for one that is not indexed."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return f"{value:g}" if abs(value) < 1e6 else repr(value)
+    # the mapping leaves longer strings out (`ignore_above`)
+    return value if isinstance(value, str) and len(value) <= 256 else None
+
+
+def _point(id: str) -> uuid.UUID | None:
+    """The point of a document id; None if no engine takes this id."""
+    try:
+        size = len(id.encode("utf-8"))
+    except UnicodeEncodeError:
+        return None
+    return uuid.uuid5(_POINTS, id) if 1 <= size <= MAX_ID_BYTES else None
+
+
+def _checked(id: str, source: Mapping[str, Any]) -> _Vector:
+    """Raises ValueError, with the reason, for what Edge cannot keep or a server would not."""
+    features = source.get(FIELD, {})
+    if not isinstance(features, Mapping):
+        raise ValueError(f"{FIELD} is not an object of features and weights")
+    for name, value in features.items():
+        if type(name) is not str or type(value) is not int or not 1 <= value <= MAX_WEIGHT:
+            raise ValueError(
+                f"the weight of the feature {name!r} is {value!r}, not an integer in 1 to {MAX_WEIGHT}"
+            )
+    fields = {name: value for name, value in source.items() if name not in (FIELD, ID_FIELD)}
+    try:
+        # As text, because Edge rounds large integers and cannot read deep objects back.
+        stored = json.dumps(fields, allow_nan=False, ensure_ascii=False)
+        stored.encode("utf-8")
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise ValueError(f"the document cannot be written as JSON: {exc}") from exc
+    return _Vector(features, {"id": id, "source": stored})

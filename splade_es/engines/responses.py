@@ -1,0 +1,179 @@
+"""Reads the answers of both servers, which share their format."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from splade_es.engines.base import TRY_LATER
+from splade_es.errors import (
+    AccessDenied,
+    EngineError,
+    FieldTypeMissing,
+    IndexExists,
+    IndexMissing,
+    RequestTooLarge,
+    Unavailable,
+)
+from splade_es.fields import ID_FIELD
+from splade_es.records import ItemResult, ScoredId
+
+# Each version words it differently, and all name the type so.
+_FIELD_TYPE = re.compile(r"type \[(?:rank_features|sparse_vector)\]")
+_PARTS = {
+    **dict.fromkeys(("fdt", "fdx", "fdm"), "_source"),
+    **dict.fromkeys(("doc", "pos", "pay", "tim", "tip", "tmd", "psm"), "postings"),
+    **dict.fromkeys(("dvd", "dvm"), "doc values"),
+    **dict.fromkeys(("tvd", "tvx", "tvm"), "vectors outside _source"),
+    **dict.fromkeys(("nvd", "nvm"), "norms"),
+    **dict.fromkeys(("kdd", "kdi", "kdm"), "points"),
+    **dict.fromkeys(("cfs", "cfe"), "small segments, all parts in one file"),
+}
+
+
+def reason(error: Any) -> str:
+    """The innermost cause of an `error` object, which is the one that helps."""
+    if not isinstance(error, Mapping):
+        return str(error)
+    cause = next(iter(error.get("root_cause") or [error]))
+    while isinstance(cause.get("caused_by"), Mapping):
+        cause = cause["caused_by"]
+    return f"{cause.get('type')}: {cause.get('reason')}"
+
+
+def engine_error(
+    status: int, body: Any, server: str, retry_after: str | None = None
+) -> EngineError:
+    """The error for an answer with a status of 400 and above.
+
+    server: "elasticsearch at http://host:9200". body: parsed JSON, or whatever a proxy sent.
+    retry_after: that header; seconds are understood, a date (RFC 9110) is not.
+    """
+    error = body.get("error", body) if isinstance(body, Mapping) else body
+    detail = reason(error) if isinstance(body, Mapping) else ""
+    kind = error.get("type") if isinstance(error, Mapping) else None
+    index = error.get("index", "") if isinstance(error, Mapping) else ""
+    if kind == "index_not_found_exception":
+        return index_missing(index, server)
+    if kind == "resource_already_exists_exception":
+        return index_exists(index, server)
+    says = f"{server} answers {status}" + (f" ({detail})" if detail else "")
+    if status in (401, 403):
+        return AccessDenied(
+            says,
+            "Set SPLADE_ES_API_KEY, SPLADE_ES_BEARER_TOKEN, or SPLADE_ES_USERNAME and "
+            "SPLADE_ES_PASSWORD, to credentials "
+            + ("that it knows." if status == 401 else "with the right to do this."),
+        )
+    if status == 413:
+        return RequestTooLarge(says, "Send less at once.")
+    if status in TRY_LATER:
+        seconds = float(retry_after) if retry_after and retry_after.isdigit() else 0.0
+        return Unavailable(says, "Try again later.", status=status, retry_after=seconds)
+    if status == 400 and _FIELD_TYPE.search(detail):
+        return FieldTypeMissing(says)
+    return EngineError(says)
+
+
+def index_exists(index: str, server: str) -> IndexExists:
+    """The error for an index that cannot be created."""
+    return IndexExists(
+        f"The index {index!r} already exists on {server}",
+        "Choose another name, or set `recreate` to replace it.",
+    )
+
+
+def index_missing(index: str, server: str) -> IndexMissing:
+    """The error for an index that does not exist."""
+    return IndexMissing(f"There is no index {index!r} on {server}", "Load a corpus into it first.")
+
+
+def unreachable(server: str, cause: BaseException, *, tls: bool = False) -> EngineError:
+    """The error for a request that got no answer."""
+    while inner := cause.__cause__ or cause.__context__:  # past what each layer wraps around it
+        cause = inner
+    text = str(cause) or type(cause).__name__
+    if tls:
+        hint = "Set SPLADE_ES_CA_CERT to the certificate of its authority, or check http or https."
+        if "expired" in text:
+            hint = "Its certificate must be renewed."
+        elif "ingerprint" in text:
+            hint = "Set SPLADE_ES_CERT_FINGERPRINT to that of its certificate, if you trust it."
+        return EngineError(f"No trusted TLS connection to {server} ({text})", hint)
+    return Unavailable(f"No answer from {server} ({text})", "Check the URL and that it runs.")
+
+
+def unreadable(server: str) -> EngineError:
+    """The error for an answer that is not the JSON these servers send."""
+    return EngineError(f"{server} sends an invalid answer", "Check whether a proxy is in between.")
+
+
+def bulk_results(body: Any, server: str) -> list[ItemResult]:
+    """One result for each item of a `_bulk` request, in order."""
+    results = []
+    for item in body["items"]:
+        (outcome,) = item.values()
+        error = outcome.get("error")
+        if isinstance(error, Mapping) and error.get("type") == "index_not_found_exception":
+            raise engine_error(404, outcome, server)
+        results.append(ItemResult(outcome["status"], reason(error) if error else ""))
+    return results
+
+
+def scored_ids(body: Any, server: str) -> list[list[ScoredId]]:
+    """The results of each search of a `_msearch` request that reads ids from doc values."""
+    results: list[list[ScoredId]] = []
+    for answer in _answers(body, server):
+        hits: Sequence[Mapping[str, Any]] = answer.get("hits", {}).get("hits", [])
+        results.append([ScoredId(hit["fields"][ID_FIELD][0], float(hit["_score"])) for hit in hits])
+    return results
+
+
+def hit_counts(body: Any, server: str) -> list[int]:
+    """How many documents each search of a `_msearch` request found."""
+    return [int(answer["hits"]["total"]["value"]) for answer in _answers(body, server)]
+
+
+def parts(sizes: Mapping[str, int]) -> dict[str, int]:
+    """What an index is made of, in bytes, the largest part first.
+
+    sizes: of its files by extension, as Lucene names them
+    (https://lucene.apache.org/core/10_2_0/core/org/apache/lucene/codecs/lucene101/package-summary.html).
+    """
+    found: dict[str, int] = {}
+    for extension, size in sizes.items():
+        part = _PARTS.get(extension, "other")
+        found[part] = found.get(part, 0) + size
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def text_of(source: Any, fields: Sequence[str]) -> str:
+    """The strings in these fields of a document, one after the other; outer.inner is one in an
+    object."""
+    values = [_value(source, name) for name in fields]
+    texts = [
+        text
+        for value in values
+        for text in (value if isinstance(value, list) else [value])
+        if isinstance(text, str)
+    ]
+    return " ".join(texts)
+
+
+def _value(source: Any, name: str) -> Any:
+    """The value of a field: of that name, or in the object that stands before its dot."""
+    if not isinstance(source, Mapping):
+        return None
+    if name in source:
+        return source[name]
+    outer, dot, inner = name.partition(".")
+    return _value(source.get(outer), inner) if dot else None
+
+
+def _answers(body: Any, server: str) -> Iterator[Mapping[str, Any]]:
+    """The answer of each search. Raises for one that failed: it would pass for an empty one."""
+    for answer in body["responses"]:
+        if "error" in answer:
+            raise engine_error(answer["status"], answer, server)
+        yield answer

@@ -1,0 +1,107 @@
+"""Requests to a server: sent, sent again where asked for, and read."""
+
+from __future__ import annotations
+
+import json
+import time
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import orjson
+
+from splade_es.engines.address import Address
+from splade_es.engines.base import FieldType
+from splade_es.engines.responses import unreadable
+from splade_es.engines.retry import ATTEMPTS, pause
+from splade_es.errors import Unavailable
+
+
+class FeatureField(NamedTuple):
+    """A field type that can hold the features.
+
+    mapping: of the field; no_vectors: settings of an index whose `_source` is without vectors;
+    query: how it is searched.
+    """
+
+    type: FieldType
+    mapping: dict[str, Any]
+    no_vectors: dict[str, Any]
+    query: str
+
+
+class Transport(ABC):
+    """A connection to a server. Safe to use from several threads.
+
+    Elasticsearch and OpenSearch differ in the client and the field types: a subclass sends one
+    request and maps the exceptions of its client.
+
+    Attributes
+    ----------
+    where : str
+        URL without credentials.
+    label : str
+        What errors call the server: "elasticsearch at http://host:9200".
+    feature_fields : sequence of FeatureField
+        Field types for the features, the preferred one first.
+    whole_source : any
+        `_source` of a search that wants all of it, vectors included.
+    timeout : float
+        Seconds until a request is given up.
+    """
+
+    name: str
+    feature_fields: tuple[FeatureField, ...]
+    whole_source: Any = True
+
+    def __init__(self, address: Address, version: str) -> None:
+        self.version = version
+        self.where = address.url
+        self.label = f"{self.name} at {self.where}"
+        self.timeout = address.timeout
+        #: What is known of indices by name: the field type, and the text fields of a backfill.
+        self.known: dict[str, tuple[FeatureField, list[str]]] = {}
+
+    @abstractmethod
+    def _send(self, method: str, path: str, body: bytes | None, timeout: float) -> Any:
+        """The parsed answer; for HEAD, whether there is such a thing. Raises EngineError."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close all connections."""
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *lines: Any,
+        timeout: float | None = None,
+        retry: bool = False,
+    ) -> Any:
+        """The parsed answer to one request; `lines` are its body, a line of JSON each.
+
+        retry: send it again while it may succeed later.
+        """
+        body = b"".join([_json_line(line) for line in lines]) or None
+        for attempt in range(ATTEMPTS):
+            try:
+                answer = self._send(method, path, body, timeout or self.timeout)
+                break
+            except Unavailable as error:
+                if not retry or attempt + 1 == ATTEMPTS:
+                    raise
+                time.sleep(pause(attempt, error))
+        if not isinstance(answer, (dict, bool)):
+            raise unreadable(self.label)
+        return answer
+
+
+def _json_line(record: Any) -> bytes:
+    try:
+        line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+        if b"null" not in line:  # orjson writes NaN as null, which a server would accept
+            return line
+    except TypeError:  # integers of more than 64 bits, deep objects, lone surrogates
+        pass
+    text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+    # a query typed in another encoding may hold lone surrogates, which no server minds
+    return text.encode("utf-8", "surrogatepass") + b"\n"

@@ -1,0 +1,216 @@
+"""SPLADE features for an index that exists and is in use.
+
+Documents are read in the order of their last change (`_seq_no`), shard by shard, and updated only
+if no other writer has changed them since. All are read again until nothing is left to do, and what
+is done is known by its hash: so a document that changed meanwhile is found, and a run that was
+interrupted continues when it is started again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+
+from splade_es.data.rejects import Rejects, default_rejects, rejects_file
+from splade_es.encoders.base import TextEncoder, make_index_meta
+from splade_es.engines.base import EngineIndex, IndexUpdates
+from splade_es.engines.responses import text_of
+from splade_es.errors import EngineError
+from splade_es.fields import FIELD, HASH_FIELD, PREFIX
+from splade_es.index_meta import check_same
+from splade_es.indexing.bulk_actions import ActionBuilder
+from splade_es.indexing.bulk_sender import BulkRequest, BulkSender, Pace
+from splade_es.progress import BackfillProgress
+from splade_es.quantize import Quantizer
+from splade_es.records import Action, Document, Encoded, ItemResult, Stored
+from splade_es.vectors.encode import encode_documents
+from splade_es.vectors.settings import (
+    EncodingSettings,
+    check_encoding,
+    make_quantizer,
+    open_encoder,
+)
+
+# Documents of an update request.
+_REQUEST_DOCUMENTS = 256
+
+
+class BackfillSettings(EncodingSettings, total=False):
+    """Settings of a backfill; each may be left out. Those of `EncodingSettings` are among them.
+
+    Attributes
+    ----------
+    rejects : str
+        File for documents that are refused. By default INDEX.rejects.jsonl in the current
+        directory.
+    fail_fast : bool
+        Stop at the first refused document.
+    """
+
+    rejects: str | None
+    fail_fast: bool
+
+
+class Backfill:
+    """One backfill of an index. `steps` runs it, once.
+
+    fields: names of the fields whose text is encoded, one after the other; outer.inner is one in an
+    object. Raises SettingsError, and EngineError for an engine that holds no index but ours.
+    """
+
+    def __init__(
+        self,
+        index: EngineIndex,
+        fields: Sequence[str],
+        model: str | TextEncoder | None,
+        settings: BackfillSettings,
+    ) -> None:
+        check_encoding(model, settings)
+        assert model is not None
+        if index.updates is None:
+            raise EngineError(
+                f"The {index.engine.name} engine holds no index that others made",
+                "Connect to a server.",
+            )
+        self._index = index
+        self._updates = index.updates
+        self._fields = list(fields)
+        self._model = model
+        self._settings = settings
+        self._quantizer = make_quantizer(settings)
+
+    def steps(self) -> Generator[BackfillProgress, None, None]:
+        """Give each document features of its text, and yield the counts after each request.
+
+        An index that has features must have been made with the same model: raises IndexMismatch.
+        Raises EngineError, before anything is changed, if no document has text in the fields. A
+        document that another writer changes is never overwritten.
+        """
+        path = self._settings.get("rejects") or default_rejects(self._index.name)
+        with (
+            rejects_file(Path(path), self._settings.get("fail_fast", False)) as rejects,
+            open_encoder(self._model, self._settings) as encoder,
+        ):
+            meta = make_index_meta(encoder, self._quantizer.scale)
+            pass_ = _Pass(self._index, self._updates, self._fields, self._quantizer, rejects)
+            if self._updates.has_features():
+                check_same(self._index.meta(), meta, self._index.name)
+            elif next(pass_.stale(), None) is None:
+                raise EngineError(
+                    f"No document of {self._index.name!r} has text in {' or '.join(self._fields)}",
+                    "Name other `fields`; outer.inner is one in an object.",
+                )
+            else:
+                self._updates.add_features(meta)
+            self._updates.note_text_fields(self._fields)
+            builder = ActionBuilder(encoder.vocabulary, self._quantizer.settings, meta.model)
+            while True:
+                self._index.refresh()
+                before = pass_.attempted
+                sender = BulkSender(self._index, pass_.finished, Pace())
+                try:
+                    encoded = encode_documents(pass_.stale(), encoder, self._quantizer, rejects)
+                    for request in _requests(encoded, builder, pass_):
+                        sender.put(request)
+                        yield pass_.progress()
+                    sender.finish()
+                finally:
+                    sender.stop()
+                yield pass_.progress()
+                if pass_.attempted == before:
+                    return
+
+
+class _Pass:
+    """Reads all documents, again and again, and counts what becomes of them."""
+
+    def __init__(
+        self,
+        index: EngineIndex,
+        updates: IndexUpdates,
+        fields: list[str],
+        quantizer: Quantizer,
+        rejects: Rejects,
+    ) -> None:
+        self.stored: dict[int, Stored] = {}  # what is being encoded, by its number
+        self._started = time.perf_counter()
+        self._numbers = itertools.count()
+        self._index = index
+        self._updates = updates
+        self._fields = fields
+        self._settings = quantizer.settings
+        self._rejects = rejects
+        self._updated = self._conflicts = self._same = self._without = 0
+        self._shards = updates.shards()
+
+    @property
+    def attempted(self) -> int:
+        """Updates that were made, or refused because of another writer."""
+        return self._updated + self._conflicts
+
+    def stale(self) -> Iterator[Document]:
+        """Documents whose features are not those of their text, as the index is now."""
+        self._same = self._without = 0
+        self.stored.clear()
+        for shard in range(self._shards):
+            for stored in self._updates.changes(shard):
+                place, number = f"{self._index.name}/{stored.id}", next(self._numbers)
+                document = Document(
+                    stored.id, text_of(stored.source, self._fields), place=place, number=number
+                )
+                if not document.text and FIELD not in stored.source:
+                    self._without += 1
+                elif stored.source.get(HASH_FIELD) == document.content_hash(self._settings):
+                    self._same += 1
+                else:
+                    self.stored[document.number] = stored
+                    yield document
+
+    def finished(self, request: BulkRequest, results: list[ItemResult]) -> None:
+        """Count a request to its end."""
+        for document, result in zip(request.documents, results, strict=True):
+            if result.status < 300:
+                self._updated += 1
+            elif result.status in (404, 409):  # deleted, or it comes again as it is now
+                self._conflicts += 1
+            else:
+                self._rejects.add_refused(document, self._index.engine.name, result)
+
+    def progress(self) -> BackfillProgress:
+        """The counts as of now."""
+        return BackfillProgress(
+            index=self._index.name,
+            updated=self._updated,
+            # what was updated here is read again
+            unchanged=max(0, self._same - self._updated),
+            without=self._without,
+            conflicts=self._conflicts,
+            rejected=self._rejects.count,
+            seconds=time.perf_counter() - self._started,
+            first_rejected=self._rejects.first,
+            rejects=self._rejects.path,
+        )
+
+
+def _requests(
+    encoded: Iterator[Encoded], builder: ActionBuilder, pass_: _Pass
+) -> Iterator[BulkRequest]:
+    documents: list[Document] = []
+    actions: list[Action] = []
+    for document, vector in encoded:
+        source = builder.build(document, vector).source or {}
+        features = {name: value for name, value in source.items() if name.startswith(PREFIX)}
+        documents.append(document)
+        stored = pass_.stored.pop(document.number)
+        if FIELD in stored.source:  # merged, the old features would stay beside the new ones
+            others = {k: v for k, v in stored.source.items() if not k.startswith(PREFIX)}
+            actions.append(Action(document.id, {**others, **features}, stored.version))
+        else:
+            actions.append(Action(document.id, features, stored.version, merge=True))
+        if len(actions) == _REQUEST_DOCUMENTS:
+            yield BulkRequest(documents, actions, 0, 0)
+            documents, actions = [], []
+    if actions:
+        yield BulkRequest(documents, actions, 0, 0)

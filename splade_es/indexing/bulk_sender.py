@@ -1,0 +1,242 @@
+"""Bulk requests to an engine, several at once, each to its end, and none lost.
+
+The clients' own helpers give up where a load must go on: they do not repeat what was refused for
+the moment, end with a lost connection, and cannot split what is too large.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from splade_es.engines.base import TRY_LATER, EngineIndex
+from splade_es.engines.retry import ATTEMPTS, pause
+from splade_es.errors import RequestTooLarge, Unavailable
+from splade_es.records import Action, Document, ItemResult
+
+# A request that a resend can afford; both servers take a few MB best.
+_SMALLEST, _LARGEST = 64_000, 4_000_000
+_MOST_CONNECTIONS = 8
+# A larger request, or one more connection, is kept if it brings as much more.
+_WORTH = 1.05
+
+
+class BulkRequest(NamedTuple):
+    """Documents to be sent together, with the action of each.
+
+    size: about the bytes of its body; saturated: weights of theirs that were clipped.
+    """
+
+    documents: list[Document]
+    actions: list[Action]
+    size: int
+    saturated: int
+
+
+class Pace:
+    """How much is sent at once: grown while that pays, cut back when the server has enough.
+
+    connections: requests under way at once; size: bytes that a request should have.
+    """
+
+    FIRST = 1_000_000
+
+    def __init__(self, size: int = FIRST) -> None:
+        self.connections = 2  # one is rarely enough: the server waits while the next is made
+        self.size = size
+        self._largest = _LARGEST
+        self._best = 0.0  # bytes a second
+        self._before = (self.connections, self.size)  # the step was taken from there
+        self._refused_growth = 0  # steps in a row that brought nothing
+        self._restart()
+
+    def sent(self, size: int, waiting: bool) -> None:
+        """A request of this size is done. waiting: whether another was ready to be sent; if not,
+        it is the encoder that sets the pace."""
+        self._requests += 1
+        self._bytes += size
+        if not waiting:
+            self._restart()
+        elif self._requests >= 3 * self.connections:
+            rate = self._bytes / max(1e-9, time.monotonic() - self._since)
+            if self._best and rate < _WORTH * self._best:
+                self.connections, self.size = self._before
+                self._refused_growth += 1
+            else:
+                self._best = rate
+                self._refused_growth = 0
+            if self._refused_growth < 2:
+                self._grow(larger=self._refused_growth == 0)
+            self._restart()
+
+    def overloaded(self) -> None:
+        """The server refused something for the moment, or did not answer."""
+        if self.connections > 1:
+            self.connections = (self.connections + 1) // 2
+        else:
+            self.size = max(_SMALLEST, self.size // 2)
+        self._best, self._refused_growth = 0.0, 0  # what paid before need not pay now
+        self._before = (self.connections, self.size)
+        self._restart()
+
+    def too_large(self, size: int) -> None:
+        """A request of several documents and this size was too large as a whole."""
+        self._largest = max(_SMALLEST, min(self._largest, size // 2))
+        self.size = min(self.size, self._largest)
+        self._before = (self.connections, self.size)
+
+    def _grow(self, larger: bool) -> None:
+        self._before = (self.connections, self.size)
+        if larger and self.size < self._largest:
+            self.size = min(self._largest, 2 * self.size)
+        else:
+            self.connections = min(_MOST_CONNECTIONS, self.connections + 1)
+
+    def _restart(self) -> None:
+        self._requests, self._bytes, self._since = 0, 0, time.monotonic()
+
+
+class BulkSender:
+    """Sends requests by threads of its own, as many at once as the pace allows.
+
+    finished: called for each request with the last result of each of its documents, by one thread
+    at a time. Two requests with the same id are never under way together, so that of two documents
+    with one id the last wins.
+    """
+
+    def __init__(
+        self,
+        index: EngineIndex,
+        finished: Callable[[BulkRequest, list[ItemResult]], None],
+        pace: Pace,
+    ) -> None:
+        self._index = index
+        self._finished = finished
+        self._pace = pace
+        self._queue: deque[BulkRequest] = deque()
+        self._active = 0  # requests under way
+        self._ids: set[str] = set()  # of what is queued or under way
+        self._failure: BaseException | None = None
+        self._stopping = threading.Event()
+        self._change = threading.Condition()
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def size(self) -> int:
+        """Bytes that the next request should have."""
+        return self._pace.size
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is queued or under way."""
+        return not self._queue and not self._active
+
+    def put(self, request: BulkRequest) -> None:
+        """Hand over a request, as soon as there is room. Raises what stopped the sending."""
+        ids = {action.id for action in request.actions}
+        with self._change:
+            self._wait_until(
+                lambda: len(self._queue) < self._pace.connections and self._ids.isdisjoint(ids)
+            )
+            self._queue.append(request)
+            self._ids |= ids
+            if len(self._threads) < self._pace.connections:
+                thread = threading.Thread(target=self._run, name="bulk sender", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            self._change.notify_all()
+
+    def finish(self) -> None:
+        """Wait until all is done. Raises what stopped the sending."""
+        with self._change:
+            self._wait_until(lambda: self.idle)
+
+    def stop(self) -> None:
+        """Let what is under way end, and send nothing more; after `finish` there is none."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _wait_until(self, ready: Callable[[], bool]) -> None:
+        while self._failure is None and not ready():
+            self._change.wait(0.2)  # a wait without limit would not notice Ctrl-C
+        if self._failure:
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            while request := self._take():
+                results = self._deliver(request.actions, request.size)
+                with self._change:
+                    self._finished(request, results)
+                    self._pace.sent(request.size, waiting=bool(self._queue))
+                    self._active -= 1
+                    self._ids.difference_update(action.id for action in request.actions)
+                    self._change.notify_all()
+        except BaseException as error:
+            with self._change:
+                self._failure = self._failure or error
+                self._stopping.set()
+                self._change.notify_all()
+
+    def _take(self) -> BulkRequest | None:
+        with self._change:
+            while not self._stopping.is_set():
+                if self._queue and self._active < self._pace.connections:
+                    self._active += 1
+                    self._change.notify_all()
+                    return self._queue.popleft()
+                self._change.wait(0.2)
+        return None
+
+    def _deliver(self, actions: Sequence[Action], size: int) -> list[ItemResult]:
+        """The result of each action, once none may pass later. Raises Unavailable."""
+        results = [ItemResult(0)] * len(actions)
+        left = list(range(len(actions)))
+        for attempt in range(ATTEMPTS):
+            try:
+                answers = self._index.bulk([actions[i] for i in left])
+            except RequestTooLarge as error:
+                if len(left) == 1:
+                    results[left[0]] = ItemResult(413, str(error))
+                    return results
+                with self._change:
+                    self._pace.too_large(size)
+                break
+            except Unavailable as error:
+                # some of it may have been applied, but an id and its content stay the same
+                problem = error
+                if error.status == 429 and len(left) == 1 and attempt + 1 == ATTEMPTS:
+                    results[left[0]] = ItemResult(429, error.message)
+                    return results
+            else:
+                for i, result in zip(left, answers, strict=True):
+                    results[i] = result
+                left = [i for i in left if results[i].status in TRY_LATER]
+                if not left:
+                    return results
+                refusal = results[left[0]]
+                if len(left) == 1 and refusal.status == 429 and attempt + 1 == ATTEMPTS:
+                    return results  # alone, and still refused: too large for the server's memory
+                problem = Unavailable(
+                    f"{self._index.engine.name} at {self._index.engine.where} takes no more for now "
+                    f"({refusal.status}: {refusal.reason})",
+                    "Give it time, and try again.",
+                    status=refusal.status,
+                )
+            with self._change:
+                self._pace.overloaded()
+            if attempt + 1 == ATTEMPTS or self._stopping.wait(pause(attempt, problem)):
+                raise problem
+            if len(left) > 1 and size * len(left) // len(actions) > self._pace.size:
+                break
+        # as one request it is more than the server takes, or takes now
+        middle = len(left) // 2
+        for half in (left[:middle], left[middle:]):
+            answers = self._deliver([actions[i] for i in half], size * len(half) // len(actions))
+            for i, result in zip(half, answers, strict=True):
+                results[i] = result
+        return results

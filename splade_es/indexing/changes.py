@@ -1,0 +1,135 @@
+"""What a corpus changes in an index that is there: unchanged documents need not be encoded again,
+and those that the corpus no longer has can be deleted.
+"""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import numpy as np
+
+from splade_es.engines.base import EngineIndex
+from splade_es.errors import EngineError
+from splade_es.indexing.bulk_sender import BulkRequest, BulkSender, Pace
+from splade_es.records import Action, Document, Item, ItemResult, document_of, id_hash
+
+# Documents whose hashes are asked for at once.
+_WINDOW = 500
+
+
+class Unchanged:
+    """Leaves out the documents that are in an index with the same content and settings.
+
+    settings: see `Document.content_hash`. count: of those left out. The last of two documents with
+    one id wins: between the look into the index and the acknowledgement, an id counts as changed.
+    """
+
+    def __init__(self, index: EngineIndex, settings: str) -> None:
+        self.count = 0
+        self._index = index
+        self._settings = settings
+        self._left_out: list[int] = []
+        self._under_way: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def changed(self, items: Iterable[Item]) -> Iterator[Item]:
+        """What is to be encoded and sent, in order."""
+        window: list[Item] = []
+        for item in items:
+            window.append(item)
+            if len(window) == _WINDOW:
+                yield from self._changed(window)
+                window = []
+        yield from self._changed(window)
+
+    def acknowledged(self, ids: Iterable[str]) -> None:
+        """These are in the index now, or were refused."""
+        with self._lock:
+            self._under_way.subtract(ids)
+            self._under_way = +self._under_way
+
+    def left_out(self) -> list[int]:
+        """Numbers of those left out since this was last asked."""
+        with self._lock:
+            numbers, self._left_out = self._left_out, []
+        return numbers
+
+    def _changed(self, window: list[Item]) -> list[Item]:
+        documents = [d for item in window if isinstance(d := document_of(item), Document)]
+        with self._lock:  # before the look: what is acknowledged after it may have been missed
+            busy = set(self._under_way)
+        there = self._index.hashes([d.id for d in documents]) if documents else {}
+        kept = []
+        for item in window:
+            document = document_of(item)
+            if isinstance(document, Document):
+                same = there.get(document.id) == document.content_hash(self._settings)
+                if same and document.id not in busy:
+                    self.count += 1
+                    with self._lock:
+                        self._left_out.append(document.number)
+                    continue
+                busy.add(document.id)
+                with self._lock:
+                    self._under_way[document.id] += 1
+            kept.append(item)
+        return kept
+
+
+class SeenIds:
+    """The ids of a corpus, in eight bytes each.
+
+    Two ids may share their eight bytes; then one that is missing counts as seen, and stays: with a
+    billion ids that happens to one document in ten billion.
+    """
+
+    def __init__(self) -> None:
+        self._hashes = array("Q")
+
+    def watch(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The same items, after a look at their ids."""
+        for item in items:
+            document = document_of(item)
+            if isinstance(document, Document):
+                self._hashes.append(id_hash(document.id))
+            yield item
+
+    def missing(self, ids: Iterable[str]) -> Iterator[str]:
+        """Those of the ids that were never seen."""
+        seen = np.unique(np.frombuffer(self._hashes, np.uint64))
+        for id in ids:
+            hash = np.uint64(id_hash(id))
+            place = int(np.searchsorted(seen, hash))
+            if place == len(seen) or seen[place] != hash:
+                yield id
+
+
+def delete_missing(index: EngineIndex, seen: SeenIds) -> int:
+    """Delete the documents of an index that a corpus does not have; how many there were."""
+    index.refresh()
+    deleted = 0
+
+    def finished(request: BulkRequest, results: list[ItemResult]) -> None:
+        nonlocal deleted
+        deleted += sum(result.status == 200 for result in results)
+        for action, result in zip(request.actions, results, strict=True):
+            if result.status >= 400 and result.status != 404:
+                raise EngineError(
+                    f"The document {action.id!r} of {index.name!r} cannot be deleted "
+                    f"({result.status}: {result.reason})"
+                )
+
+    sender = BulkSender(index, finished, Pace())
+    try:
+        missing = iter([*seen.missing(index.ids())])  # all are read before any is deleted
+        while batch := [Action(id, None) for id in islice(missing, _WINDOW)]:
+            sender.put(BulkRequest([], batch, 0, 0))
+        sender.finish()
+    finally:
+        sender.stop()
+    index.refresh()
+    return deleted

@@ -1,0 +1,258 @@
+"""What a load has done so far, so that it goes on after any death of either side.
+
+A file of JSON lines: the header says what is loaded into what, and each further line one request
+whose documents are all acknowledged or rejected. A line is on the disk before the next request is
+counted. A line cut short by a crash is as if it had never been: its documents are sent again, and
+an id and its content stay the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from splade_es.data.rejects import Rejects
+from splade_es.errors import CorpusError
+from splade_es.records import Document, Item, Rejected, document_of
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One request, to its end.
+
+    numbers: of its documents in the corpus, as runs [first, last]; unchanged: of those that were
+    left out before it, for one of them may have come before another of the same id that was not;
+    digest: of the documents; refused: number -> what the engine said, of those it rejected.
+    """
+
+    numbers: list[list[int]]
+    unchanged: list[list[int]]
+    digest: str
+    indexed: int
+    replaced: int
+    empty: int
+    saturated: int
+    refused: dict[int, str]
+
+
+class Journal:
+    """The journal of one load, which no other process may write to. Safe for several threads under
+    the lock of the caller. Close it; `finish` it when all is done. bound: whether it is known to be
+    that of this load."""
+
+    def __init__(self, path: Path, file: BinaryIO, header: dict[str, Any], done: list[Done]):
+        self.path = path
+        self.header = header
+        self.done = done  # of earlier runs
+        self.bound = False
+        self._file = file
+
+    @staticmethod
+    def open(path: Path, *, resume: bool = False, recreate: bool = False) -> Journal:
+        """The journal at a path; its header is {} if it is new.
+
+        resume: go on with the one that is there, if any; recreate: overwrite it. Raises CorpusError
+        if one is there and neither is said, or if another process has it.
+        """
+        try:
+            file = path.open("r+b" if path.exists() else "x+b")
+        except OSError as error:
+            raise CorpusError(
+                f"{path}: the journal cannot be written ({error.strerror})",
+                "Name another file with --journal.",
+            ) from error
+        try:
+            _lock(file, path)
+            content = file.read()
+            if content and not content.startswith(b'{"index":'):
+                raise CorpusError(
+                    f"{path}: is no journal of splade-es", "Name another file with --journal."
+                )
+            lines = [] if recreate else _whole_lines(content)
+            header, done = _read(path, lines)
+            if header and not resume:
+                count = sum(total(d.numbers) for d in done)
+                raise CorpusError(
+                    f"{path}: an earlier load ended there after {count:,} documents",
+                    "Go on with it by --resume, or delete this file to begin anew.",
+                )
+            file.truncate(sum(map(len, lines)))
+            file.seek(0, os.SEEK_END)
+        except BaseException:
+            file.close()
+            raise
+        return Journal(path, file, header, done)
+
+    def bind(self, bound: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Write the header of a new journal, or check that what is there was begun by the same.
+
+        bound: what must be the same when the load goes on; facts: what was so when it began.
+        Raises CorpusError, with the name of what differs.
+        """
+        if not self.header:
+            self.header = {**bound, **facts}
+            self._write(self.header)
+        for name, value in bound.items():
+            if self.header.get(name) != value:
+                raise CorpusError(
+                    f"{self.path}: this load was begun with another {name}",
+                    "Resume with what it was begun with, or delete this file to begin anew.",
+                )
+        self.bound = True
+
+    def remaining(self, items: Iterable[Item], rejects: Rejects) -> Iterator[Item]:
+        """What is not done yet. What the engine refused goes to `rejects` again.
+
+        Raises CorpusError if a document that is done has changed since.
+        """
+        unchanged = _Runs(done.unchanged for done in self.done)
+        sent = _Runs(done.numbers for done in self.done)
+        check = _Check(self.done, self.header.get("setting", ""), self.path)
+        for item in items:
+            document = document_of(item)
+            if isinstance(document, Rejected):  # its line was none that could be done
+                yield item
+            elif unchanged.at(document.number) is None:
+                entry = sent.at(document.number)
+                if entry is None:
+                    yield item
+                    continue
+                check.add(entry, document)
+                if (reason := self.done[entry].refused.get(document.number)) is not None:
+                    rejects.add(Rejected(document.place, reason, document.to_json()))
+        check.end()
+
+    def record(self, done: Done) -> None:
+        """Returns when it is on the disk. Raises CorpusError."""
+        self._write(asdict(done))
+
+    def finish(self) -> None:
+        """All is done, and nothing to resume: remove it."""
+        self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        if not self.header:  # nothing has begun
+            self.finish()
+        self._file.close()
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        try:
+            self._file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise CorpusError(
+                f"{self.path}: the journal cannot be written ({error.strerror})",
+                "Free some space, and go on with --resume.",
+            ) from error
+
+
+def digest(documents: Iterable[tuple[str, str]]) -> str:
+    """SHA-256 of the ids and the hashes of documents, as a journal keeps it."""
+    total = hashlib.sha256()
+    for id, content_hash in documents:
+        total.update(f"{id} {content_hash}\n".encode())
+    return total.hexdigest()
+
+
+def runs(numbers: Iterable[int]) -> list[list[int]]:
+    """Ascending numbers as runs [first, last]."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number - 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return found
+
+
+def total(runs: Iterable[list[int]]) -> int:
+    """How many numbers there are in runs."""
+    return sum(last - first + 1 for first, last in runs)
+
+
+class _Runs:
+    """Which of several lists of runs a number is in; to be asked in ascending order."""
+
+    def __init__(self, lists: Iterable[list[list[int]]]) -> None:
+        self._runs = sorted((first, last, n) for n, r in enumerate(lists) for first, last in r)
+        self._next = 0
+
+    def at(self, number: int) -> int | None:
+        while self._next < len(self._runs) and self._runs[self._next][1] < number:
+            self._next += 1
+        if self._next < len(self._runs) and self._runs[self._next][0] <= number:
+            return self._runs[self._next][2]
+        return None
+
+
+class _Check:
+    """Compares what is read with what was done, in memory for the requests that were under way at
+    once. settings: see `Document.content_hash`."""
+
+    def __init__(self, done: list[Done], settings: str, path: Path) -> None:
+        self._settings = settings
+        self._path = path
+        self._done = done
+        self._left = {entry: total(d.numbers) for entry, d in enumerate(done)}
+        self._known: dict[int, list[tuple[str, str]]] = {}
+
+    def add(self, entry: int, document: Document) -> None:
+        known = self._known.setdefault(entry, [])
+        known.append((document.id, document.content_hash(self._settings)))
+        self._left[entry] -= 1
+        if not self._left[entry]:
+            del self._left[entry]
+            if digest(self._known.pop(entry)) != self._done[entry].digest:
+                raise CorpusError(
+                    f"{document.place}: this document, or one before it, has changed since "
+                    f"{self._path} was begun",
+                    "Resume with the corpus it was begun with, or delete the journal.",
+                )
+
+    def end(self) -> None:
+        if self._left:
+            raise CorpusError(
+                f"The corpus has fewer documents than {self._path} says were loaded",
+                "Resume with the corpus it was begun with, or delete the journal.",
+            )
+
+
+def _whole_lines(content: bytes) -> list[bytes]:
+    lines = content.splitlines(keepends=True)
+    return lines if not lines or lines[-1].endswith(b"\n") else lines[:-1]
+
+
+def _read(path: Path, lines: list[bytes]) -> tuple[dict[str, Any], list[Done]]:
+    if not lines:
+        return {}, []
+    try:
+        header, *records = map(json.loads, lines)
+        if "index" not in header:
+            raise ValueError("no header")
+        done = [Done(**{f.name: record[f.name] for f in fields(Done)}) for record in records]
+        for d in done:  # JSON has no keys but strings
+            object.__setattr__(d, "refused", {int(n): text for n, text in d.refused.items()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorpusError(
+            f"{path}: is no journal of splade-es", "Name another file with --journal."
+        ) from error
+    return header, done
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise CorpusError(
+            f"{path}: another process is loading this corpus", "Wait until it ends, or stop it."
+        ) from error

@@ -1,0 +1,253 @@
+"""The conductor: one load of a corpus into an index, from the first look to the alias.
+
+    source ─items→ seen ids ─→ journal ─→ unchanged ─→ encoded ─→ bulk requests ─→ acknowledged
+                                                                        └→ checked ─→ published
+
+It knows the order of these steps, and carries what a load carries: the index, the source, the
+journal and the file of rejects.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from splade_es.data.corpus import check_rejects
+from splade_es.data.rejects import Rejects, default_rejects, rejects_file
+from splade_es.engines.base import EngineIndex, FieldType, check_field_type
+from splade_es.errors import EngineError, Interrupted, SettingsError, SpladeEsError
+from splade_es.index_meta import check_same
+from splade_es.indexing.aliases import Sample, check_sample, next_name, publish
+from splade_es.indexing.bulk_actions import ActionBuilder
+from splade_es.indexing.bulk_requests import send_documents
+from splade_es.indexing.bulk_sender import Pace
+from splade_es.indexing.changes import SeenIds, Unchanged, delete_missing
+from splade_es.indexing.journal import Journal
+from splade_es.indexing.load_settings import has_loading_settings, loading_settings
+from splade_es.indexing.source import DocumentSource
+from splade_es.indexing.tally import Tally
+from splade_es.progress import LoadProgress
+from splade_es.records import Source
+from splade_es.vectors.settings import EncodingSettings
+
+
+class LoadSettings(EncodingSettings, total=False):
+    """Settings of a load; each may be left out. Those of `EncodingSettings` are among them.
+
+    Attributes
+    ----------
+    alias : bool
+        Build a new index NAME-<date>-<n>, check it, and let the alias NAME point to it in one step.
+    recreate : bool
+        Delete the index first, if it exists.
+    resume : bool
+        Continue an earlier load of the same corpus where it ended.
+    journal : str
+        File that records what is done. By default CORPUS.INDEX.journal beside the corpus, or in
+        the current directory where that of the corpus is read-only.
+    delete_missing : bool
+        At the end, delete documents that the corpus does not contain.
+    replicas : bool
+        Load a new index with its replicas, which is the default. Without them a load is faster, and
+        losing a node loses it.
+    force_merge : bool
+        At the end, rewrite the index as one segment.
+    field_type : {"rank_features", "sparse_vector"}
+        Field type of a new index. By default rank_features where the server has it.
+    source : {"full", "no-vectors"}
+        What a new index keeps in `_source`, see `splade_es.records.Source`.
+    rejects : str
+        File for bad lines. By default CORPUS.rejects.jsonl in the current directory, because that
+        of a corpus is often read-only.
+    fail_fast : bool
+        Stop at the first bad line.
+    request_bytes : int
+        Size of the first bulk requests; 1,000,000 by default. They grow while that pays.
+    """
+
+    alias: bool
+    recreate: bool
+    resume: bool
+    journal: str | None
+    delete_missing: bool
+    replicas: bool
+    force_merge: bool
+    field_type: FieldType | None
+    source: Source
+    rejects: str | None
+    fail_fast: bool
+    request_bytes: int
+
+
+class Load:
+    """One load. `steps` runs it, once.
+
+    index: the target, or with the setting `alias` the alias. Raises SettingsError for settings that
+    do not go together.
+    """
+
+    def __init__(self, index: EngineIndex, source: DocumentSource, settings: LoadSettings) -> None:
+        if settings.get("recreate") and (settings.get("resume") or settings.get("alias")):
+            raise SettingsError("`recreate` starts over: leave out `resume` and `alias`")
+        if settings.get("resume") and source.file is None and not settings.get("journal"):
+            raise SettingsError("Standard input is resumed with the `journal` of the first run")
+        check_field_type(index.engine, settings.get("field_type"))
+        self._target = index
+        self._index = index
+        self._source = source
+        self._settings = settings
+        self._rejects_path = settings.get("rejects") or default_rejects(source.corpus)
+        check_rejects(self._rejects_path, source.file)
+        self._journal: Journal | None = None
+
+    def steps(self) -> Generator[LoadProgress, None, None]:
+        """Run the load, and yield its counts after each request and at the end.
+
+        Ctrl-C raises Interrupted once there is something to resume. Raises EngineError, CorpusError
+        and ModelError; what was acknowledged stays.
+        """
+        with ExitStack() as stack:
+            rejects = stack.enter_context(
+                rejects_file(Path(self._rejects_path), self._settings.get("fail_fast", False))
+            )
+            self._open_journal(stack)
+            stack.enter_context(self._source.open())
+            if self._settings.get("alias"):
+                begun = self._journal and self._journal.header.get("index")
+                self._index = self._target.engine.index(
+                    begun or next_name(self._target), retry=True
+                )
+            with self._resumable():
+                progress = yield from self._load(rejects)
+            if self._journal:
+                self._journal.finish()
+        yield progress
+
+    def _load(self, rejects: Rejects) -> Generator[LoadProgress, None, LoadProgress]:
+        """Yields the counts after each request; returns those of the end."""
+        new = self._open_index()
+        seen, sample = SeenIds(), Sample()
+        unchanged = None if new else Unchanged(self._index, self._source.settings)
+        items = self._source.items()
+        if self._settings.get("delete_missing"):
+            items = seen.watch(items)
+        if self._journal:
+            items = self._journal.remaining(items, rejects)
+        if unchanged:
+            items = unchanged.changed(items)
+        encoded = self._source.encoded(items, rejects)
+
+        replicas = self._settings.get("replicas", True)
+        with loading_settings(self._index, replicas=replicas) if new else nullcontext():
+            self._index.refresh()
+            tally = Tally(self._index, rejects, self._journal, unchanged, sample)
+            builder = ActionBuilder(
+                self._source.vocabulary, self._source.settings, self._index.meta().model
+            )
+            pace = Pace(self._settings.get("request_bytes", Pace.FIRST))
+            yield from send_documents(encoded, builder, self._index, tally, pace)
+            self._index.refresh()
+            if not unchanged:  # else others may delete from it
+                tally.check_count()
+        return self._end(tally.progress(), seen, sample)
+
+    def _end(self, progress: LoadProgress, seen: SeenIds, sample: Sample) -> LoadProgress:
+        """What follows once every document is acknowledged or rejected."""
+        if self._settings.get("delete_missing") and not progress.rejected:
+            # a rejected line may be one that only seems to be missing
+            progress = replace(progress, deleted=delete_missing(self._index, seen))
+        if self._settings.get("force_merge"):
+            self._index.force_merge()
+        if self._settings.get("alias"):
+            try:
+                check_sample(self._index, sample)
+            except EngineError:
+                if self._journal:
+                    self._journal.finish()  # to resume into such an index would be wrong
+                raise
+            previous = publish(self._target, self._index)
+            progress = replace(progress, previous=tuple(previous))
+        return progress
+
+    def _open_journal(self, stack: ExitStack) -> None:
+        path = self._settings.get("journal") or _default_journal(
+            self._source.file, self._target.name
+        )
+        if path:
+            self._journal = Journal.open(
+                Path(path),
+                resume=self._settings.get("resume", False),
+                recreate=self._settings.get("recreate", False),
+            )
+            stack.enter_context(closing(self._journal))
+
+    def _open_index(self) -> bool:
+        """Create the index, or check that what exists was made the same way.
+
+        Returns whether the load created it, in this run or an earlier one. Raises IndexMismatch and
+        CorpusError if the source, or the journal, does not fit the index.
+        """
+        index, meta, journal = self._index, self._source.meta, self._journal
+        if journal and journal.header:
+            check_same(index.meta(), meta, index.name)
+            new = bool(journal.header.get("new"))
+        elif index.exists() and not self._settings.get("recreate"):
+            check_same(index.meta(), meta, index.name)
+            # or an earlier load was killed before it could restore them
+            new = has_loading_settings(index)
+        else:
+            if index.exists():
+                index.delete()
+            index.create(
+                meta,
+                field_type=self._settings.get("field_type"),
+                source=self._settings.get("source", "full"),
+            )
+            new = True
+        if journal:
+            index.refresh()
+            journal.bind(
+                {
+                    "index": index.name,
+                    "uuid of the index": index.uuid(),
+                    "model": meta.fingerprint,
+                    "vocabulary": meta.vocabulary,
+                    "codec": meta.codec,
+                    "scale": meta.scale,
+                    "length": meta.max_length,
+                    "setting": self._source.settings,
+                },
+                {"documents": index.count(), "new": new},
+            )
+        return new
+
+    @contextmanager
+    def _resumable(self) -> Iterator[None]:
+        """What ends a load says how to resume it."""
+        journal = self._journal
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            if journal is None or not journal.bound:
+                raise
+            raise Interrupted(
+                "Interrupted: what was acknowledged is loaded", "Continue with `resume`."
+            ) from error
+        except SpladeEsError as error:
+            if journal and journal.bound and journal.path.exists():
+                error.hint = (
+                    f"{error.hint} What was acknowledged is loaded; continue with `resume`."
+                )
+            raise
+
+
+def _default_journal(file: str | None, index: str) -> str | None:
+    """None for standard input, which cannot be read a second time."""
+    if file is None:
+        return None
+    path = Path(file).resolve()
+    folder = path.parent if os.access(path.parent, os.W_OK) else Path()
+    return str(folder / f"{path.name}.{index}.journal")

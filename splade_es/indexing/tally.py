@@ -1,0 +1,115 @@
+"""The counts of a load, kept in step with its journal and its file of rejects."""
+
+from __future__ import annotations
+
+import time
+
+from splade_es.data.rejects import Rejects
+from splade_es.engines.base import EngineIndex
+from splade_es.errors import EngineError
+from splade_es.fields import FIELD, HASH_FIELD
+from splade_es.indexing.aliases import Sample
+from splade_es.indexing.bulk_sender import BulkRequest
+from splade_es.indexing.changes import Unchanged
+from splade_es.indexing.journal import Done, Journal, digest, runs, total
+from splade_es.progress import LoadProgress
+from splade_es.records import ItemResult
+
+
+class Tally:
+    """Counts what an index acknowledges.
+
+    rejects: the file for what it refuses, with what reading refused; journal: takes down what is
+    done; unchanged: knows what was left out; sample: takes some of the documents.
+    """
+
+    def __init__(
+        self,
+        index: EngineIndex,
+        rejects: Rejects,
+        journal: Journal | None = None,
+        unchanged: Unchanged | None = None,
+        sample: Sample | None = None,
+    ) -> None:
+        self._started = time.perf_counter()
+        self._index = index
+        self._rejects = rejects
+        self._journal = journal
+        self._unchanged = unchanged
+        self._sample = sample
+        self._before = index.count()
+        self._indexed = self._replaced = self._empty = self._saturated = self._refused = 0
+        self._resumed = 0
+        self._left_out = 0  # by earlier runs
+        if journal:
+            self._before = journal.header["documents"]
+            for done in journal.done:
+                self._add(done)
+            self._resumed = self._indexed + self._refused
+            self._left_out = sum(total(done.unchanged) for done in journal.done)
+
+    def finished(self, request: BulkRequest, results: list[ItemResult]) -> None:
+        """Count a request whose documents are all indexed or refused."""
+        refused = {}
+        indexed = replaced = empty = 0
+        for document, action, result in zip(
+            request.documents, request.actions, results, strict=True
+        ):
+            if result.status >= 400:
+                reason = self._rejects.add_refused(document, self._index.engine.name, result)
+                refused[document.number] = reason
+            else:
+                indexed += 1
+                replaced += result.status == 200
+                features = (action.source or {})[FIELD]
+                empty += not features
+                if self._sample is not None:
+                    self._sample.add(document.id, features)
+        done = Done(
+            runs(document.number for document in request.documents),
+            runs(sorted(self._unchanged.left_out())) if self._unchanged else [],
+            digest((action.id, (action.source or {})[HASH_FIELD]) for action in request.actions),
+            indexed, replaced, empty, request.saturated, refused,
+        )  # fmt: skip
+        if self._journal:
+            self._journal.record(done)
+        if self._unchanged:
+            self._unchanged.acknowledged(document.id for document in request.documents)
+        self._add(done)
+
+    def progress(self) -> LoadProgress:
+        """The counts as of now."""
+        unchanged = self._left_out + (self._unchanged.count if self._unchanged else 0)
+        return LoadProgress(
+            index=self._index.name,
+            read=self._indexed + unchanged + self._rejects.count,
+            indexed=self._indexed,
+            unchanged=unchanged,
+            resumed=self._resumed,
+            replaced=self._replaced,
+            empty=self._empty,
+            rejected=self._rejects.count,
+            saturated=self._saturated,
+            seconds=time.perf_counter() - self._started,
+            first_rejected=self._rejects.first,
+            rejects=self._rejects.path,
+        )
+
+    def check_count(self) -> None:
+        """Raise EngineError if the index has fewer documents than were acknowledged."""
+        expected = self._before + self._indexed - self._replaced
+        if (found := self._index.count()) < expected:
+            if self._journal:  # what it says is not so
+                self._journal.finish()
+            raise EngineError(
+                f"The index {self._index.name!r} has {found:,} documents where {expected:,} were "
+                "acknowledged",
+                "Look for a process that deletes documents from it, and index again.",
+            )
+
+    def _add(self, done: Done) -> None:
+        self._indexed += done.indexed
+        self._replaced += done.replaced
+        self._empty += done.empty
+        self._saturated += done.saturated
+        self._refused += len(done.refused)

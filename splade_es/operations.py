@@ -1,0 +1,250 @@
+"""Public functions that need no index: training, encoding, and looking at models."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING
+
+from splade_es.arguments import check_settings, check_type, checked
+from splade_es.encoders.base import TextEncoder
+from splade_es.progress import EncodeProgress, ExportProgress, ScoreProgress, TrainProgress, follow
+from splade_es.quantize import Quantizer
+from splade_es.vectors.export import Format, export_folder
+from splade_es.vectors.folder import EncodeFolder, EncodeSettings
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from splade_es.handles import Engine
+    from splade_es.inspection.expand import Expansion
+    from splade_es.training.config import TrainConfig
+
+
+def encode(
+    corpus: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    model: str | TextEncoder,
+    *,
+    progress: Callable[[EncodeProgress], object] | None = None,
+    **settings: Unpack[EncodeSettings],
+) -> EncodeProgress:
+    """Encode a corpus into a folder of Parquet files, which `Index.load` and `export` read.
+
+    Parameters
+    ----------
+    corpus : str or path
+        JSON Lines, plain or .gz; "-" for standard input; or a BEIR folder. See `Index.load`.
+    output : str or path
+        The folder.
+    model : str or Encoder
+        Directory or hub name, or an encoder that is loaded already.
+    progress : callable, optional
+        Called with the counts after each document.
+    **settings
+        See `EncodeSettings`: resume, top_k, precision and so on.
+
+    Raises
+    ------
+    CorpusError
+        The corpus cannot be read, or the folder cannot be written or was begun differently.
+    ModelError
+        The model cannot be loaded.
+    Interrupted
+        Ctrl-C; what was encoded is in the folder, and `resume` continues.
+    """
+    return follow(encode_steps(corpus, output, model, **settings), progress)
+
+
+def encode_steps(
+    corpus: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    model: str | TextEncoder,
+    **settings: Unpack[EncodeSettings],
+) -> Generator[EncodeProgress, None, None]:
+    """`encode`, step by step: an iterator of its counts."""
+    check_type("corpus", corpus, str | os.PathLike)
+    check_type("output", output, str | os.PathLike)
+    check_settings(settings, EncodeSettings, "encode")
+    return EncodeFolder(os.fspath(corpus), os.fspath(output), model, settings).steps()
+
+
+@checked
+def export(
+    vectors: str | os.PathLike[str],
+    format: Format,
+    output: str | os.PathLike[str],
+    *,
+    progress: Callable[[ExportProgress], object] | None = None,
+) -> ExportProgress:
+    """Write a folder of vectors to one file for another engine, whole or not at all.
+
+    Parameters
+    ----------
+    vectors : str or path
+        A folder that `encode` wrote.
+    format : {"anserini", "jsonl", "ciff", "npz"}
+        anserini: JSON Lines {"id", "contents", "vector": {token: integer}}, a JsonVectorCollection
+        of Anserini and Pyserini. jsonl: {"_id", "indices", "values"}, vocabulary ids and weights.
+        ciff: the Common Index File Format (2003.08276) of PISA, Anserini, JASS and others. npz: a
+        SciPy CSR matrix of the integers, with arrays "ids" and "vocabulary" beside it.
+    output : str or path
+        The file.
+    progress : callable, optional
+        Called with the count after each document.
+
+    Raises
+    ------
+    CorpusError
+        The folder cannot be read, or the file cannot be written.
+    """
+    return follow(export_steps(vectors, format, output), progress)
+
+
+@checked
+def export_steps(
+    vectors: str | os.PathLike[str], format: Format, output: str | os.PathLike[str]
+) -> Generator[ExportProgress, None, None]:
+    """`export`, step by step: an iterator of its counts."""
+    return export_folder(os.fspath(vectors), format, os.fspath(output))
+
+
+@checked
+def expand(text: str, model: str, *, query: bool = False) -> list[Expansion]:
+    """The tokens that stand for a text, the strongest first, with the words that caused them.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+    model : str
+        Directory or hub name.
+    query : bool
+        Encode the text as a query. A document also has the integers that an index stores at the
+        default scale.
+
+    Raises
+    ------
+    ModelError
+        The model cannot be loaded.
+    QueryError
+        The model finds no term in the text.
+    """
+    from splade_es.encoders.load import load_document_encoder, load_query_encoder
+    from splade_es.inspection.expand import expand as expand_text
+
+    if query:
+        return expand_text(load_query_encoder(model), text, None)
+    return expand_text(load_document_encoder(model), text, Quantizer())
+
+
+def train(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    engine: Engine | None = None,
+    progress: Callable[[TrainProgress], object] | None = None,
+) -> TrainProgress:
+    """Train a SPLADE model and leave it in `config.output`.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        All settings.
+    resume : bool
+        Continue the interrupted run in `config.output`. It ends where it would have ended, on a CPU
+        bit for bit.
+    engine : Engine, optional
+        Where the index `config.df_index` is; only needed with that setting.
+    progress : callable, optional
+        Called with each log line.
+
+    Returns
+    -------
+    TrainProgress
+        The last log line.
+
+    Raises
+    ------
+    TrainingError
+        The data or the settings are invalid, or the loss is not finite.
+    ModelError
+        The model cannot be loaded.
+    CorpusError
+        A file cannot be read.
+    """
+    return follow(train_steps(config, resume=resume, engine=engine), progress)
+
+
+def train_steps(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    engine: Engine | None = None,
+    stop: threading.Event | None = None,
+) -> Generator[TrainProgress, None, None]:
+    """`train`, step by step: an iterator of its log lines.
+
+    stop: when it is set, the step is finished, a checkpoint written, and Interrupted raised. The
+    other parameters are those of `train`.
+    """
+    from splade_es.training.loop import train_steps as steps
+    from splade_es.training.config import TrainConfig
+
+    check_type("config", config, TrainConfig)
+    check_type("resume", resume, bool)
+    return steps(
+        config, resume=resume, engine=None if engine is None else engine._engine, stop=stop
+    )
+
+
+@checked
+def score(
+    lines: str | os.PathLike[str],
+    teachers: Sequence[str],
+    output: str | os.PathLike[str],
+    *,
+    teacher_scale: float | None = None,
+    progress: Callable[[ScoreProgress], object] | None = None,
+) -> ScoreProgress:
+    """Add the scores of teachers to training lines, for the losses margin_mse and kl.
+
+    Parameters
+    ----------
+    lines : str or path
+        JSON Lines with "query", "positive" and "negatives", plain or .gz, as `Index.mine` writes.
+    teachers : sequence of str
+        Cross-encoders, sentence encoders or SPLADE models: directories or hub names. The scores of
+        one are written as they are; those of several are brought to 0..1 in each line and averaged.
+    output : str or path
+        File for the lines with "scores".
+    teacher_scale : float, optional
+        Range of the scores of several teachers; 30 by default.
+    progress : callable, optional
+        Called with the counts after each batch of lines.
+
+    Raises
+    ------
+    TrainingError
+        A line cannot be scored, or the output cannot be written.
+    ModelError
+        A teacher cannot be loaded.
+    SettingsError
+        `teacher_scale` is given for one teacher.
+    """
+    return follow(score_steps(lines, teachers, output, teacher_scale=teacher_scale), progress)
+
+
+@checked
+def score_steps(
+    lines: str | os.PathLike[str],
+    teachers: Sequence[str],
+    output: str | os.PathLike[str],
+    *,
+    teacher_scale: float | None = None,
+) -> Generator[ScoreProgress, None, None]:
+    """`score`, step by step: an iterator of its counts."""
+    from splade_es.training.scoring import score_lines
+
+    return score_lines(os.fspath(lines), teachers, os.fspath(output), teacher_scale)

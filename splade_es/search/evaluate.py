@@ -1,0 +1,106 @@
+"""A run held against relevance judgements, by the measures of ir-measures (https://ir-measur.es)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from splade_es.errors import QueryError
+from splade_es.limits import MAX_K
+from splade_es.records import Qrels, Run
+
+if TYPE_CHECKING:  # ir_measures takes a tenth of a second to import, so it waits for its first use
+    from ir_measures import Measure
+
+_ROUNDS = 10_000  # of the randomisation test: p-values to about 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """means: measure -> value over all judged queries; per_query: query id -> measure -> value."""
+
+    means: Mapping[str, float]
+    per_query: Mapping[str, Mapping[str, float]]
+
+
+def parse_measures(text: str) -> list[Measure]:
+    """Measures from their names, by white space or commas: "nDCG@10 RR@10 AP(rel=2)".
+
+    Raises QueryError that names every one that is unknown or cannot be computed here.
+    """
+    import ir_measures
+
+    measures, bad = [], []
+    for name in re.findall(r"(?:\([^)]*\)|[^\s,(])+", text):
+        try:
+            measure = ir_measures.parse_measure(name)
+            # trec_eval, in C, ends the whole process on a cutoff of 0 or one that overflows.
+            sane = 1 <= measure.params.get("cutoff", 1) <= MAX_K
+            known = sane and ir_measures.DefaultPipeline.supports(measure)  # type: ignore[no-untyped-call]
+        except (AssertionError, KeyError, NameError, TypeError, ValueError):
+            known = False
+        if not known:
+            bad.append(f'"{name}"')
+        elif measure not in measures:
+            measures.append(measure)
+    if bad or not measures:
+        raise QueryError(
+            f"unknown measure: {', '.join(bad)}" if bad else "no measure is named",
+            f"Some there are: nDCG@10 RR@10 R@1000 P@5 AP; a cutoff is from 1 to {MAX_K:,}.",
+        )
+    return measures
+
+
+def evaluate(run: Run, qrels: Qrels, measures: Sequence[Measure]) -> Report:
+    """Compute `measures` for every judged query, and their means.
+
+    A judged query without results counts, with the measure's lowest value; one that is not judged
+    does not. Equal scores rank by document id, as `write_run` writes them.
+    Raises QueryError if none of the queries of the run is judged.
+    """
+    import ir_measures
+
+    if not run.keys() & qrels.keys() and (run or not qrels):
+        raise QueryError(
+            f"none of the {len(run)} queries of the run is among the {len(qrels)} judged ones",
+            "Take the run and the judgements from the same collection and split.",
+        )
+    # The providers behind ir-measures break ties in opposite ways, so they are given no ties.
+    ranks = {}
+    for query, scores in run.items():
+        ranked = sorted(scores, key=lambda document: (-scores[document], document))
+        ranks[query] = {document: -float(rank) for rank, document in enumerate(ranked)}
+    result = ir_measures.calc(measures, qrels, ranks)
+    per_query = {query: {str(measure): 0.0 for measure in measures} for query in qrels}
+    for metric in result.per_query:
+        per_query[metric.query_id][str(metric.measure)] = float(metric.value)
+    aggregated = cast("dict[Measure, float]", result.aggregated)
+    means = {str(measure): float(aggregated[measure]) for measure in measures}
+    return Report(means, per_query)
+
+
+def compare(a: Report, b: Report) -> dict[str, float]:
+    """Two-sided p-value for each measure of the hypothesis that `a` and `b` differ by chance only.
+
+    Paired randomisation test, seeded: Smucker, Allan and Carterette, CIKM 2007.
+    Raises QueryError if the reports are not about the same queries and measures.
+    """
+    import numpy as np
+
+    if a.per_query.keys() != b.per_query.keys() or a.means.keys() != b.means.keys():
+        raise QueryError(
+            "the two reports have different queries or measures",
+            "Evaluate both runs with the same judgements and measures.",
+        )
+    differences = np.array(  # [queries, measures]
+        [[a.per_query[q][m] - b.per_query[q][m] for m in a.means] for q in a.per_query]
+    )
+    observed = np.abs(differences.sum(axis=0)) - 1e-9  # sums of the same numbers differ by rounding
+    rng = np.random.default_rng(0)
+    extreme = np.ones(len(a.means))  # the observed signs are one of the possible ones
+    for _ in range(_ROUNDS // 100):
+        signs = rng.choice((-1.0, 1.0), size=(100, len(differences)))
+        extreme += (np.abs(signs @ differences) >= observed).sum(axis=0)
+    return dict(zip(a.means, (extreme / (_ROUNDS + 1)).tolist(), strict=True))

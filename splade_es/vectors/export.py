@@ -1,0 +1,189 @@
+"""Vectors for other engines: the rows of a folder of vectors in the formats that they read."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import struct
+from collections.abc import Callable, Generator
+from typing import IO, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splade_es import __version__
+from splade_es.data.files import atomic_file
+from splade_es.errors import CorpusError, SettingsError
+from splade_es.progress import ExportProgress
+from splade_es.records import Encoded
+from splade_es.vectors.parquet import VectorFolder, open_vectors, read_vectors
+
+Format: TypeAlias = Literal["anserini", "jsonl", "ciff", "npz"]
+
+
+def export_folder(vectors: str, format: Format, path: str) -> Generator[ExportProgress, None, None]:
+    """Write a folder of vectors to one file. See `splade_es.export`.
+
+    ciff inverts the vectors in memory, 20 bytes for each term of a document. Raises CorpusError at
+    the call for a folder that cannot be read.
+    """
+    if format not in get_args(Format):
+        raise SettingsError(
+            f"`format` is {format!r}", f"Choose one of {', '.join(get_args(Format))}."
+        )
+    return _write(open_vectors(vectors), format, path)
+
+
+def _write(
+    folder: VectorFolder, format: Format, path: str
+) -> Generator[ExportProgress, None, None]:
+    total = folder.documents or 0
+    number = 0
+    if format in ("anserini", "jsonl"):
+        anserini = format == "anserini"
+        to_line = _anserini(folder.vocabulary) if anserini else _jsonl(folder.meta.scale)
+        with atomic_file(path, CorpusError) as file:
+            for number, item in enumerate(read_vectors(folder), start=1):
+                file.write(json.dumps(to_line(item), ensure_ascii=False) + "\n")
+                yield ExportProgress(number, total)
+    else:
+        rows = _Rows()
+        for number, item in enumerate(read_vectors(folder), start=1):
+            rows.add(item)
+            yield ExportProgress(number, total)
+        write = _write_ciff if format == "ciff" else _write_npz
+        with atomic_file(path, CorpusError, "wb") as file:
+            write(rows, folder.vocabulary, file)
+    yield ExportProgress(number, total)
+
+
+def _anserini(vocabulary: list[str]) -> Callable[[Encoded], dict[str, object]]:
+    def to_line(item: Encoded) -> dict[str, object]:
+        weights = zip(item.vector.ids.tolist(), item.vector.values.tolist(), strict=True)
+        return {
+            "id": item.document.id,
+            "contents": item.document.body,
+            "vector": {vocabulary[id]: value for id, value in weights},
+        }
+
+    return to_line
+
+
+def _jsonl(scale: float) -> Callable[[Encoded], dict[str, object]]:
+    def to_line(item: Encoded) -> dict[str, object]:
+        return {
+            "_id": item.document.id,
+            "indices": item.vector.ids.tolist(),
+            "values": [value / scale for value in item.vector.values.tolist()],
+        }
+
+    return to_line
+
+
+class _Rows:
+    """The vectors of all documents as one matrix by rows."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self._columns: list[NDArray[np.int32]] = []
+        self._values: list[NDArray[np.int16]] = []
+
+    def add(self, item: Encoded) -> None:
+        self.ids.append(item.document.id)
+        self._columns.append(item.vector.ids.copy())  # not a view of its whole part
+        self._values.append(item.vector.values.astype(np.int16))
+
+    @property
+    def ends(self) -> NDArray[np.int64]:
+        """[D + 1]: where each document's terms begin, and the last one's end."""
+        return np.cumsum([0, *map(len, self._columns)], dtype=np.int64)
+
+    @property
+    def columns(self) -> NDArray[np.int32]:
+        return np.concatenate([np.empty(0, np.int32), *self._columns])
+
+    @property
+    def values(self) -> NDArray[np.int16]:
+        return np.concatenate([np.empty(0, np.int16), *self._values])
+
+
+def _write_npz(rows: _Rows, vocabulary: list[str], file: IO[bytes]) -> None:
+    np.savez_compressed(
+        file,
+        format=np.array(b"csr"),
+        shape=np.array([len(rows.ids), len(vocabulary)]),
+        data=rows.values.astype(np.int32),
+        indices=rows.columns,
+        indptr=rows.ends,
+        ids=np.array(rows.ids),
+        vocabulary=np.array(vocabulary),
+    )
+
+
+def _write_ciff(rows: _Rows, vocabulary: list[str], file: IO[bytes]) -> None:
+    """https://github.com/osirrc/ciff: a header, a list of postings for each term by the order of
+    the terms, a record for each document; each a protobuf message after its length."""
+    ends, columns, values = rows.ends, rows.columns, rows.values
+    lengths = [int(values[a:b].sum()) for a, b in itertools.pairwise(ends)]
+    documents = np.repeat(np.arange(len(rows.ids), dtype=np.int32), np.diff(ends))  # [N]
+    order = np.argsort(columns, kind="stable")  # [N], by term, then by document
+    starts = np.searchsorted(columns[order], np.arange(len(vocabulary) + 1))  # [V + 1]
+    terms = sorted(
+        (token.encode(), id) for id, token in enumerate(vocabulary) if starts[id] < starts[id + 1]
+    )
+    total = sum(lengths)
+    _write_message(
+        file,
+        _integer(1, 1),  # version
+        _integer(2, len(terms)),
+        _integer(3, len(rows.ids)),
+        _integer(4, len(terms)),  # of the whole collection, which this is
+        _integer(5, len(rows.ids)),
+        _integer(6, total),
+        _double(7, total / max(1, len(rows.ids))),
+        _bytes(8, f"splade-es {__version__}".encode()),
+    )
+    for token, id in terms:
+        here = order[starts[id] : starts[id + 1]]
+        gaps = np.diff(documents[here], prepend=0).tolist()
+        weights = values[here].tolist()
+        _write_message(
+            file,
+            _bytes(1, token),
+            _integer(2, len(weights)),
+            _integer(3, sum(weights)),
+            *(
+                _bytes(4, _integer(1, gap) + _integer(2, weight))
+                for gap, weight in zip(gaps, weights, strict=True)
+            ),
+        )
+    for number, (name, length) in enumerate(zip(rows.ids, lengths, strict=True)):
+        _write_message(file, _integer(1, number), _bytes(2, name.encode()), _integer(3, length))
+
+
+def _write_message(file: IO[bytes], *fields: bytes) -> None:
+    message = b"".join(fields)
+    file.write(_varint(len(message)) + message)
+
+
+def _integer(number: int, value: int) -> bytes:
+    """A field of a protobuf message; its default value is not written."""
+    return _varint(number << 3) + _varint(value) if value else b""
+
+
+def _double(number: int, value: float) -> bytes:
+    return _varint(number << 3 | 1) + struct.pack("<d", value)
+
+
+def _bytes(number: int, value: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first."""
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

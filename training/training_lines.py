@@ -1,0 +1,39 @@
+"""What reads training lines to write others: one line in, one line or more out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from splade_es.data.jsonl import parse_object, read_lines
+from splade_es.errors import TrainingError
+
+
+def read_rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Stream ("path:line", object) of JSON Lines, plain or .gz, with "query" and "positive".
+
+    Raises CorpusError if the file cannot be read, and TrainingError for a line without either.
+    """
+    for place, line in read_lines(path):
+        try:
+            row = parse_object(line)
+        except ValueError as error:
+            raise TrainingError(f"{place}: {error}") from error
+        for key in ("query", "positive"):
+            if not is_text(row.get(key)):
+                raise TrainingError(
+                    f'{place}: "{key}" must be a text that is not empty', "Mend or remove the line."
+                )
+        yield place, row
+
+
+def is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def check_not_input(path: str, *inputs: str | None) -> None:
+    """Raises TrainingError if `path` is one of the inputs, which are read while it is written."""
+    for name in inputs:
+        if name and os.path.exists(name) and os.path.realpath(name) == os.path.realpath(path):
+            raise TrainingError(f"{path}: this is the input", "Name another file for the output.")
