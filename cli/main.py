@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from splade_es import __version__
 from splade_es.errors import Interrupted, SpladeEsError
+from splade_es.version import __version__
 
 #: Each in a module of its name, which is imported when somebody runs it.
 COMMANDS = (

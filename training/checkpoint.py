@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from splade_es import __version__
 from splade_es.errors import TrainingError
 from splade_es.models.pair import EncoderPair
 from splade_es.training.config import TrainConfig
+from splade_es.version import __version__
 
 CHECKPOINT = "checkpoint.pt"
 #: Settings that may change when a run is resumed: they say what is shown, not what is done.

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Literal, TypeAlias
 
-from splade_es import __version__
 from splade_es.errors import QueryError
 from splade_es.features import CODEC, feature_names, vocabulary_sha256
 from splade_es.index_meta import IndexMeta
 from splade_es.models.files import fingerprint, read_sides
 from splade_es.records import SparseRow
+from splade_es.version import __version__
 
 #: What the products of the encoder are computed in; auto is bf16 where the hardware multiplies it
 #: faster than float32.

@@ -11,12 +11,12 @@ from typing import IO, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from splade_es import __version__
 from splade_es.data.files import atomic_file
 from splade_es.errors import CorpusError, SettingsError
 from splade_es.progress import ExportProgress
 from splade_es.records import Encoded
 from splade_es.vectors.parquet import VectorFolder, open_vectors, read_vectors
+from splade_es.version import __version__
 
 Format: TypeAlias = Literal["anserini", "jsonl", "ciff", "npz"]
 

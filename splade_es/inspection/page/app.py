@@ -19,7 +19,6 @@ from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 
-from splade_es import __version__
 from splade_es.encoders.base import TextEncoder
 from splade_es.errors import (
     AccessDenied,
@@ -38,6 +37,7 @@ from splade_es.quantize import Quantizer
 from splade_es.records import Clause, Hit
 from splade_es.search.modes import Mode
 from splade_es.search.searcher import Searcher
+from splade_es.version import __version__
 
 _MODES: dict[str, Mode] = {
     "exact": "splade", "pruned": "splade", "hybrid": "hybrid", "bm25": "bm25"
