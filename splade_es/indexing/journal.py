@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from filelock import lock_descriptor
+
 from splade_es.data.rejects import Rejects
 from splade_es.errors import CorpusError
 from splade_es.records import Document, Item, Rejected, document_of
@@ -132,11 +134,13 @@ class Journal:
         self._write(asdict(done))
 
     def finish(self) -> None:
-        """All is done, and nothing to resume: remove it."""
+        """Close and remove it: everything is done, and there is nothing to resume."""
+        self._file.close()  # first, because Windows removes no open file
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        if not self.header:  # nothing has begun
+        """Close it, and remove it if nothing has begun."""
+        if not self.header:
             self.finish()
         self._file.close()
 
@@ -246,13 +250,16 @@ def _read(path: Path, lines: list[bytes]) -> tuple[dict[str, Any], list[Done]]:
 
 
 def _lock(file: BinaryIO, path: Path) -> None:
+    """Lock the journal itself, so that no lock file is ever left beside it; the system releases the
+    lock when the process ends, however it ends."""
     try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+        locked = lock_descriptor(file.fileno(), blocking=False)
+    except OSError as error:  # the file system has no locks
+        raise CorpusError(
+            f"{path}: the journal cannot be locked ({error.strerror})",
+            "Name another file with `journal`.",
+        ) from error
+    if not locked:
         raise CorpusError(
             f"{path}: another process is loading this corpus", "Wait until it ends, or stop it."
-        ) from error
+        )

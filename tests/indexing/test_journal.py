@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +40,7 @@ def done(documents: list[Document], refused: dict[int, str] | None = None) -> Do
 
 def begun(path: Path, *entries: Done) -> None:
     journal = Journal.open(path)
-    journal.begin(BOUND, {"documents": 0})
+    journal.bind(BOUND, {"documents": 0})
     for entry in entries:
         journal.record(entry)
     journal.close()
@@ -116,8 +118,8 @@ def test_a_journal_is_not_overwritten_and_fits_one_load_only(tmp_path: Path) -> 
         Journal.open(path)
     journal = Journal.open(path, resume=True)
     with pytest.raises(CorpusError, match="this load was begun with another model"):
-        journal.begin({"index": "x", "model": "other"}, {})
-    journal.begin(BOUND, {"documents": 99})
+        journal.bind({"index": "x", "model": "other"}, {})
+    journal.bind(BOUND, {"documents": 99})
     assert journal.header["documents"] == 0
     with pytest.raises(CorpusError, match="another process is loading this corpus"):
         Journal.open(path, resume=True)
@@ -142,3 +144,27 @@ def test_another_file_is_no_journal(tmp_path: Path, content: str) -> None:
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"the journal cannot be written .* --journal"):
         Journal.open(tmp_path / "nowhere" / "j")
+
+
+def test_a_killed_process_releases_its_journal_and_leaves_no_file_behind(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    holder = (
+        "import sys, time\nfrom pathlib import Path\n"
+        "from splade_es.indexing.journal import Journal\n"
+        "journal = Journal.open(Path(sys.argv[1]))\n"
+        "journal.bind({'index': 'x', 'model': 'm'}, {'documents': 0})\n"
+        "print('open', flush=True)\ntime.sleep(600)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout and process.stdout.readline() == "open\n"
+        with pytest.raises(CorpusError, match=f"^{re.escape(str(path))}: another process is load"):
+            Journal.open(path, resume=True)
+        process.kill()
+    journal = Journal.open(path, resume=True)
+    assert journal.header["index"] == "x"
+    assert list(tmp_path.iterdir()) == [path]  # what locks it is the file itself
+    journal.finish()
+    journal.close()
+    assert not list(tmp_path.iterdir())
