@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from models import TEXTS, WORDS
-from splade_es.data.rejects import rejects_file
-from splade_es.encoders.torch_encoder import Encoder
-from splade_es.engines import connect
+from splade_es.data.rejects import Rejects
+from splade_es.encoders.base import TextEncoder, make_index_meta
 from splade_es.engines.base import Engine
+from splade_es.engines.connect import connect_engine
+from splade_es.handles import Index
 from splade_es.index_meta import IndexMeta
-from splade_es.indexing.load import index_corpus, index_meta, open_index
 from splade_es.quantize import Quantizer
-from splade_es.records import Document
+from splade_es.records import Document, Encoded, Rejected
 from splade_es.search.searcher import Searcher
 from splade_es.vectors.encode import encode_documents
 
@@ -48,7 +51,7 @@ def engine(
         url = f"local:{tmp_path_factory.mktemp('local')}"
     else:
         url = request.getfixturevalue(SERVERS[request.param])
-    engine = connect(url)
+    engine = connect_engine(url)
     yield engine
     engine.close()
 
@@ -65,14 +68,44 @@ def index(engine: Engine) -> Iterator[str]:
 @pytest.fixture
 def searcher(engine: Engine, tiny_model: str, tmp_path: Path) -> Iterator[Searcher]:
     """200 documents of random words, TEXTS, and one without any term."""
-    encoder = Encoder.load(tiny_model)
-    index = f"explained-{uuid.uuid4().hex}"
-    open_index(engine, index, index_meta(encoder, Quantizer()))
+    index = Index(engine, f"explained-{uuid.uuid4().hex}")
     draw = random.Random(0)
     texts = {f"d{n}": " ".join(draw.choices(WORDS, k=20)) for n in range(200)}
-    documents = [Document(id, text) for id, text in {**texts, **TEXTS, "empty": "☃"}.items()]
-    with rejects_file(tmp_path / "rejects") as file:
-        encoded = encode_documents(documents, encoder, Quantizer(), file)
-        list(index_corpus(encoded, encoder.vocabulary, engine, index, file))
-    yield Searcher(engine, index)
-    engine.index(index).delete()
+    corpus = write_corpus(tmp_path / "explained.jsonl", {**texts, **TEXTS, "empty": "☃"})
+    index.load(corpus, tiny_model, rejects=str(tmp_path / "rejects"))
+    yield index.searcher(interactive=False)
+    index.delete()
+
+
+class MemorySource:
+    """A `DocumentSource` of documents, and of bad lines, in memory."""
+
+    corpus = "memory"
+    file: str | None = None
+
+    def __init__(
+        self,
+        items: Iterable[Document | Rejected],
+        encoder: TextEncoder,
+        quantizer: Quantizer = Quantizer(),  # noqa: B008  frozen
+    ) -> None:
+        self._items, self._encoder, self._quantizer = items, encoder, quantizer
+        self.settings = quantizer.settings
+        self.meta = make_index_meta(encoder, quantizer.scale)
+        self.vocabulary = encoder.vocabulary
+
+    def open(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def items(self) -> Iterator[Document | Rejected]:
+        return iter(self._items)
+
+    def encoded(self, items: Iterable[Any], rejects: Rejects) -> Iterator[Encoded]:
+        return encode_documents(items, self._encoder, self._quantizer, rejects)
+
+
+def write_corpus(path: Path, texts: Mapping[str, str]) -> Path:
+    """Texts by id, as JSON Lines."""
+    lines = [json.dumps({"_id": id, "text": text}) + "\n" for id, text in texts.items()]
+    path.write_text("".join(lines))
+    return path

@@ -18,7 +18,7 @@ from splade_es.errors import RequestTooLarge, Unavailable
 from splade_es.records import Action, Document, ItemResult
 
 # A request that a resend can afford; both servers take a few MB best.
-_SMALLEST, _LARGEST = 64_000, 4_000_000
+_SMALLEST, _FIRST = 64_000, 1_000_000
 _MOST_CONNECTIONS = 8
 # A larger request, or one more connection, is kept if it brings as much more.
 _WORTH = 1.05
@@ -39,15 +39,16 @@ class BulkRequest(NamedTuple):
 class Pace:
     """How much is sent at once: grown while that pays, cut back when the server has enough.
 
-    connections: requests under way at once; size: bytes that a request should have.
+    connections: requests in flight at once; size: bytes that a request should have; largest: bytes
+    that it may have.
     """
 
-    FIRST = 1_000_000
+    LARGEST = 4_000_000
 
-    def __init__(self, size: int = FIRST) -> None:
+    def __init__(self, largest: int = LARGEST) -> None:
         self.connections = 2  # one is rarely enough: the server waits while the next is made
-        self.size = size
-        self._largest = _LARGEST
+        self.size = min(_FIRST, largest)
+        self._largest = largest
         self._best = 0.0  # bytes a second
         self._before = (self.connections, self.size)  # the step was taken from there
         self._refused_growth = 0  # steps in a row that brought nothing

@@ -65,7 +65,7 @@ class LoadSettings(EncodingSettings, total=False):
     fail_fast : bool
         Stop at the first bad line.
     request_bytes : int
-        Size of the first bulk requests; 1,000,000 by default. They grow while that pays.
+        Largest bulk request; 4,000,000 by default. Requests begin smaller and grow while that pays.
     """
 
     alias: bool
@@ -147,7 +147,7 @@ class Load:
             builder = ActionBuilder(
                 self._source.vocabulary, self._source.settings, self._index.meta().model
             )
-            pace = Pace(self._settings.get("request_bytes", Pace.FIRST))
+            pace = Pace(self._settings.get("request_bytes", Pace.LARGEST))
             yield from send_documents(encoded, builder, self._index, tally, pace)
             self._index.refresh()
             if not unchanged:  # else others may delete from it

@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, urlencode
 import pytest
 
 from proxy import running_proxy
-from splade_es.engines import connect
 from splade_es.engines.address import Address, _identity
+from splade_es.engines.connect import connect_engine
 from splade_es.errors import EngineError
 
 
@@ -43,14 +43,14 @@ def test_the_address_is_the_url_without_credentials(url: str, where: str) -> Non
 )
 def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
     with pytest.raises(EngineError, match="not of the form http://host:port") as caught:
-        connect(url)
+        connect_engine(url)
     assert "secret" not in repr(caught.value)
 
 
 @pytest.mark.parametrize("url", ["http://u:secret@h:port", "http://u:secret@[h", "http://h:99999"])
 def test_what_cannot_be_parsed_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(EngineError, match="The server's URL cannot be read") as caught:
-        connect(url)
+        connect_engine(url)
     assert "secret" not in repr(caught.value)
 
 
@@ -98,7 +98,7 @@ def test_a_file_without_certificates_is_named(
             (tmp_path / name).write_text(content)
         monkeypatch.setenv("SPLADE_ES_CA_CERT", str(tmp_path / name))
         with pytest.raises(EngineError, match=f"{name} holds no CA certificates"):
-            connect("https://127.0.0.1:1")
+            connect_engine("https://127.0.0.1:1")
     assert Address.parse("http://h").ssl_context is None
 
 
@@ -186,7 +186,7 @@ def test_requests_to_aws_are_signed(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     sent: list[tuple[str, str, dict[str, str], bytes]] = []
     with running_proxy(opensearch_url, share=0.0, stall=0.0, sent=sent) as proxy:
-        engine = connect(proxy.url)
+        engine = connect_engine(proxy.url)
         assert engine.name == "opensearch"
         engine.indices()
         engine.close()

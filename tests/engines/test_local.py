@@ -19,7 +19,7 @@ import qdrant_edge
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from splade_es.engines.feature_ids import Dimensions
+from splade_es.engines.feature_ids import FeatureIds
 from splade_es.engines.local import LocalEngine
 from splade_es.errors import EngineError, IndexMismatch, IndexMissing, QueryError
 from splade_es.index_meta import IndexMeta
@@ -146,7 +146,7 @@ def test_the_last_of_repeated_ids_wins(engine: LocalEngine) -> None:
     assert engine.index("x").count() == 2
 
 
-NUMBERS = "no integer in 1 to 512"
+NUMBERS = "not an integer in 1 to 512"
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ NUMBERS = "no integer in 1 to 512"
         ({"heart": [1, 2]}, f"the weight of the feature 'heart' is [1, 2], {NUMBERS}"),
         ({"heart": 2**70}, f"the weight of the feature 'heart' is {2**70}, {NUMBERS}"),
         ({3: 1}, f"the weight of the feature 3 is 1, {NUMBERS}"),
-        ([1, 2], "splade is no object of features and weights"),
+        ([1, 2], "splade is not an object of features and weights"),
     ],
 )
 def test_a_poisonous_vector_is_refused_and_harms_nothing(
@@ -325,14 +325,14 @@ def test_what_was_acknowledged_survives_a_kill_at_any_moment(tmp_path: Path) -> 
 def test_a_feature_cut_off_by_a_crash_is_forgotten(tmp_path: Path) -> None:
     file = tmp_path / "features.jsonl"
     file.touch()
-    dimensions = Dimensions(file)
+    dimensions = FeatureIds(file)
     dimensions.add(["heart", "é\n", "heart"])
     with file.open("ab") as end:
         end.write(b'"lu')
-    again = Dimensions(file)
+    again = FeatureIds(file)
     assert again.numbers == {"heart": 0, "é\n": 1}
     again.add(["lung", "heart"])
-    assert Dimensions(file).numbers == {"heart": 0, "é\n": 1, "lung": 2}
+    assert FeatureIds(file).numbers == {"heart": 0, "é\n": 1, "lung": 2}
 
 
 # One process, and directories that are no index
@@ -346,16 +346,17 @@ from splade_es.engines.local import LocalEngine
 from splade_es.errors import EngineError
 engine = LocalEngine(Path({engine.where!r}))
 print(engine.indices(), engine.index("x").meta().scale)
-for act in (engine.count, engine.delete):
+index = engine.index("x")
+for act in (index.count, index.delete):
     try:
-        act("x")
+        act()
     except EngineError as error:
         print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     refused = (
         f"The index 'x' on local at {engine.where} is in use by another process. "
-        "Wait until that ends, or stop it."
+        "Wait until that process ends, or stop it."
     )
     assert done.stdout.splitlines() == ["['x'] 100.0", refused, refused]
     assert engine.index("x").count() == 1
@@ -366,10 +367,11 @@ def test_a_directory_of_someone_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "file").write_text("precious")
     assert engine.indices() == []
-    for act in (engine.meta, engine.count, engine.delete):
+    index = engine.index("theirs")
+    for act in (index.meta, index.count, index.delete):
         with pytest.raises(IndexMismatch, match="splade-es did not make the index 'theirs' on"):
-            act("theirs")
-    with pytest.raises(EngineError, match="There is already an index 'theirs'"):
+            act()
+    with pytest.raises(EngineError, match="The index 'theirs' already exists"):
         engine.index("theirs").create(META)
     assert (tmp_path / "theirs" / "file").read_text() == "precious"
 
@@ -423,10 +425,10 @@ def test_a_directory_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
     assert not engine.index("x").exists()
     with pytest.raises(EngineError, match=r"The index 'x' on local at .* cannot be used \(Not a"):
         engine.index("x").create(META)
-    engine = LocalEngine(tmp_path)
-    for act in (engine.exists, engine.meta, engine.count, engine.delete):
+    index = LocalEngine(tmp_path).index("é" * 200)
+    for act in (index.exists, index.meta, index.count, index.delete):
         with pytest.raises(EngineError, match=r"cannot be used \(File name too long\)"):
-            act("é" * 200)
+            act()
 
 
 def test_a_failed_create_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -457,7 +459,7 @@ def test_what_a_killed_delete_left_is_no_index_and_goes_with_the_next(engine: Lo
 
 def test_a_field_type_is_refused(engine: LocalEngine) -> None:
     with pytest.raises(EngineError, match="local has no field type sparse_vector"):
-        engine.index("y").create(META, "sparse_vector")
+        engine.index("y").create(META, field_type="sparse_vector")
 
 
 # BM25 and the rest

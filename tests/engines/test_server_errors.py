@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,8 +13,8 @@ import pytest
 from stub import Stub
 
 from servers import PASSWORD, READER
-from splade_es.engines import connect
 from splade_es.engines.address import Address, identify
+from splade_es.engines.connect import connect_engine
 from splade_es.engines.elasticsearch import ElasticsearchEngine
 from splade_es.engines.opensearch import OpenSearchEngine
 from splade_es.engines.server import ServerEngine
@@ -25,6 +27,7 @@ from splade_es.errors import (
     Unavailable,
 )
 from splade_es.index_meta import IndexMeta
+from splade_es.mappings import index_body
 from splade_es.records import Action, Clause
 
 META = IndexMeta("0.1.0", "models/tiny", "f" * 64, "v" * 64, 1, 100.0, 256, "max")
@@ -112,34 +115,33 @@ def test_an_index_that_goes_away_during_the_request_is_missing(
 def test_one_failed_search_of_many_is_an_error(
     stub: Stub, stubbed: ServerEngine, status: int, kind: type[EngineError]
 ) -> None:
-    stubbed._field_types["docs"] = "rank_features"
+    stub.says(200, {"docs": {"mappings": index_body(META, {"type": "rank_features"})["mappings"]}})
+    index = stubbed.index("docs")
+    assert index.meta() == META  # the field type is known from now on
     good = {"status": 200, "hits": {"hits": []}}
     stub.says(200, {"responses": [good, {"status": status, **error("bad", "one shard failed")}]})
     with pytest.raises(EngineError, match="bad: one shard failed") as caught:
-        stubbed.index("docs").search_many([[Clause("heart", 1.0)]] * 2, 10)
+        index.search_many([[Clause("heart", 1.0)]] * 2, 10)
     assert type(caught.value) is kind
 
 
 def test_an_answer_that_is_no_json_is_one_line(stub: Stub, stubbed: ServerEngine) -> None:
     stub.says(200, b"<html>", "text/html")
-    with pytest.raises(EngineError, match="answers what cannot be read"):
+    with pytest.raises(EngineError, match="sends an invalid answer"):
         stubbed.index("docs").count()
 
 
-def test_a_server_that_never_answers_times_out(
-    stub: Stub, stubbed: ServerEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_never_answers_times_out(stubbed: ServerEngine) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        for module in ("elasticsearch", "opensearch"):
-            monkeypatch.setattr(f"splade_es.engines.{module}.TIMEOUT", 0.2)
         address = Address.parse(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        address = replace(address, timeout=0.2)
         engine = type(stubbed)(address, "9.0.0")
         with pytest.raises(Unavailable, match=f"No answer from {engine.name} at {address.url}"):
             engine.index("docs").count()
         engine.close()
 
 
-def test_a_patient_engine_asks_again(
+def test_a_request_is_sent_again_where_that_is_asked_for(
     stub: Stub, stubbed: ServerEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
@@ -149,19 +151,18 @@ def test_a_patient_engine_asks_again(
         if len(waits) == 3:
             stub.says(200, {"count": 5, "_shards": {"failed": 0}})
 
-    monkeypatch.setattr("splade_es.engines.server_admin.time.sleep", sleep)
+    monkeypatch.setattr(time, "sleep", sleep)
     stub.says(503, error("unavailable", "no master"))
     with pytest.raises(Unavailable):
         stubbed.index("docs").count()
     assert not waits
-    patient = type(stubbed)(Address.parse(stub.url), "9.0.0", patient=True)
-    assert patient.index("docs").count() == 5
+    patient = stubbed.index("docs", retry=True)
+    assert patient.count() == 5
     assert len(waits) == 3 and 0.25 <= waits[0] <= 0.5 and 1 <= waits[2] <= 2
     stub.says(503, error("unavailable", "no master"))
     with pytest.raises(Unavailable):
-        patient.index("docs").bulk([ACTION])  # for its caller to send again
+        patient.bulk([ACTION])  # for its caller to send again
     assert len(waits) == 3
-    patient.close()
 
 
 @pytest.mark.parametrize("kind", ENGINES)
@@ -177,7 +178,7 @@ def test_a_server_that_is_down(kind: type[ServerEngine]) -> None:
         "Check the URL and that it runs."
     )
     with pytest.raises(Unavailable, match=f"No answer from {url} .*Connection refused"):
-        connect(url)
+        connect_engine(url)
 
 
 @pytest.mark.parametrize("status, kind", [(401, AccessDenied), (404, EngineError)])
@@ -186,20 +187,20 @@ def test_connect_says_why_the_server_is_not_known(
 ) -> None:
     stub.says(status, error("security_exception", "missing credentials"))
     with pytest.raises(kind, match=f"the server at {stub.url} answers {status}"):
-        connect(stub.url)
+        connect_engine(stub.url)
 
 
 @pytest.mark.parametrize("body", [b"<html>", {}, [], {"version": "1"}, {"nodes": {}}])
 def test_something_else_that_listens_there(stub: Stub, body: Any) -> None:
     stub.says(200, body)
     with pytest.raises(EngineError, match="is neither Elasticsearch nor OpenSearch"):
-        connect(stub.url)
+        connect_engine(stub.url)
 
 
 def test_an_elasticsearch_that_is_too_old(stub: Stub) -> None:
     stub.says(200, {"version": {"number": "7.17.0"}, "tagline": "You Know, for Search"})
     with pytest.raises(EngineError, match=r"Elasticsearch 7.17.0. It must be 8 or newer"):
-        connect(stub.url)
+        connect_engine(stub.url)
 
 
 def test_tls_where_there_is_none(stub: Stub) -> None:
@@ -225,12 +226,12 @@ def test_credentials_of_the_url_or_the_environment_let_one_in(
     elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts, bare = urlsplit(elasticsearch_url), without_credentials(elasticsearch_url)
-    engine = connect(elasticsearch_url)
+    engine = connect_engine(elasticsearch_url)
     assert (engine.name, engine.where) == ("elasticsearch", bare)
     engine.close()
     monkeypatch.setenv("SPLADE_ES_USERNAME", str(parts.username))
     monkeypatch.setenv("SPLADE_ES_PASSWORD", str(parts.password))
-    engine = connect(bare)
+    engine = connect_engine(bare)
     assert not engine.index("docs").exists()
     engine.close()
 
@@ -240,7 +241,7 @@ def test_a_wrong_password_is_denied_and_never_shown(
 ) -> None:
     bare = without_credentials(elasticsearch_url)
     with pytest.raises(AccessDenied, match="answers 401"):
-        connect(bare)
+        connect_engine(bare)
     monkeypatch.setenv("SPLADE_ES_API_KEY", "bm90OmFrZXk=")
     address = Address.parse(bare.replace("//", "//tester:s3cret@"))
     engine = ElasticsearchEngine(address, "9.5.0")
@@ -255,7 +256,7 @@ def test_a_wrong_password_is_denied_and_never_shown(
 
 def test_a_user_without_the_right_is_denied(elasticsearch_url: str) -> None:
     bare = without_credentials(elasticsearch_url)
-    engine = connect(bare.replace("//", f"//{READER}:{PASSWORD}@"))
+    engine = connect_engine(bare.replace("//", f"//{READER}:{PASSWORD}@"))
     with pytest.raises(AccessDenied, match="answers 403") as caught:
         engine.index("docs").create(META)
     engine.close()
@@ -267,19 +268,20 @@ def test_an_index_of_someone_else_is_left_alone(
     opensearch_url: str, elasticsearch_url: str
 ) -> None:
     for url in (opensearch_url, elasticsearch_url):
-        engine = connect(url)
+        engine = connect_engine(url)
         assert isinstance(engine, ServerEngine)
-        engine._send("PUT", "/foreign", b'{"mappings":{"properties":{"text":{"type":"text"}}}}')
+        engine.request("PUT", "/foreign", {"mappings": {"properties": {"text": {"type": "text"}}}})
         try:
-            for act in (engine.meta, engine.delete, lambda i: engine.index(i).search([], 10)):  # noqa: B023
+            index = engine.index("foreign")
+            for act in (index.meta, index.delete, lambda: index.search([], 10)):  # noqa: B023
                 with pytest.raises(
                     IndexMismatch, match="splade-es did not make the index 'foreign'"
                 ):
-                    act("foreign")
+                    act()
             assert "foreign" not in engine.indices()
             assert engine.index("foreign").exists()
         finally:
-            engine._send("DELETE", "/foreign", None)
+            engine.request("DELETE", "/foreign")
             engine.close()
 
 
@@ -288,7 +290,7 @@ def test_a_request_over_the_server_s_limit_is_too_large(
 ) -> None:
     huge = Action("huge", {"splade": {"heart": 1}, "text": "word " * 21_000_000})
     for url in (opensearch_url, elasticsearch_url):
-        engine = connect(url)
+        engine = connect_engine(url)
         engine.index("limits").create(META)
         try:
             with pytest.raises(RequestTooLarge, match="answers 413"):
@@ -300,11 +302,11 @@ def test_a_request_over_the_server_s_limit_is_too_large(
 
 
 def test_field_types_are_those_of_the_product(opensearch_url: str, elasticsearch_url: str) -> None:
-    opensearch, elasticsearch = connect(opensearch_url), connect(elasticsearch_url)
+    opensearch, elasticsearch = connect_engine(opensearch_url), connect_engine(elasticsearch_url)
     try:
         with pytest.raises(EngineError, match="opensearch has no field type sparse_vector"):
-            opensearch.index("typed").create(META, "sparse_vector")
-        elasticsearch.index("typed").create(META, "sparse_vector")
+            opensearch.index("typed").create(META, field_type="sparse_vector")
+        elasticsearch.index("typed").create(META, field_type="sparse_vector")
         assert elasticsearch.index("typed").stats().field_type == "sparse_vector"
         elasticsearch.index("typed").delete()
     finally:

@@ -16,22 +16,29 @@ from typing import Any
 import pytest
 
 from models import WORDS
-from splade_es.engines import connect
+from splade_es.engines.connect import connect_engine
 from splade_es.engines.server import ServerEngine
 
-# The command, with a line in a file for each document that is encoded.
-WRAPPED = """
-import sys
-from splade_es.vectors import parquet
-encode_documents = vectors.encode_documents
-log = open(sys.argv.pop(1), "a", buffering=1)
-def logging(*args):
-    for item in encode_documents(*args):
-        log.write(item.document.id + "\\n")
-        yield item
-vectors.encode_documents = logging
-from splade_es.cli.main import main
-main()
+# A service that loads a corpus with public names alone, and writes a line for each encoded document.
+SERVICE = """
+import dataclasses, json, sys
+import splade_es
+
+log = open(sys.argv[1], "a", buffering=1)
+
+
+class Logging(splade_es.Encoder):
+    def encode(self, texts, **options):
+        for row in super().encode(texts, **options):
+            log.write("encoded\\n")
+            yield row
+
+
+corpus, model, url, name, resume = sys.argv[2:]
+with splade_es.connect(url) as engine:
+    settings = {"resume": True} if resume == "resume" else {"recreate": True}
+    done = engine.index(name).load(corpus, Logging.load(model), **settings)
+    print(json.dumps(dataclasses.asdict(done)))
 """
 
 
@@ -60,8 +67,7 @@ def test_every_document_is_there_once_and_little_is_encoded_twice(
     url = request.getfixturevalue(server)
     name = f"killed-{documents}"
     journal, log = tmp_path / f"corpus.jsonl.{name}.journal", tmp_path / "encoded"
-    command = [sys.executable, "-c", WRAPPED, str(log), "index", str(corpus)]
-    command += ["--model", tiny_model, "--index", name, "--url", url, "--resume", "--json"]
+    command = [sys.executable, "-c", SERVICE, str(log), str(corpus), tiny_model, url]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     acknowledged = 0
@@ -69,7 +75,7 @@ def test_every_document_is_there_once_and_little_is_encoded_twice(
     for _ in range(kills):
         encoded = len(log.read_text().split()) if log.exists() else 0
         process = subprocess.Popen(
-            command, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL
+            [*command, name, "resume"], env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL
         )
         while process.poll() is None and len(numbers(journal)) <= acknowledged:
             time.sleep(0.01)
@@ -82,7 +88,7 @@ def test_every_document_is_there_once_and_little_is_encoded_twice(
         twice.append(len(log.read_text().split()) - encoded - (len(done) - acknowledged))
         acknowledged = len(done)
     done_at_last = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, check=True
+        [*command, name, "resume"], env=environment, cwd=tmp_path, capture_output=True, check=True
     )
     summary = json.loads(done_at_last.stdout)
     assert (summary["read"], summary["indexed"], summary["rejected"]) == (documents, documents, 0)
@@ -90,16 +96,17 @@ def test_every_document_is_there_once_and_little_is_encoded_twice(
     print(f"encoded in vain after each kill: {twice}")
     assert max(twice) <= 2048  # what was encoded, queued or under way
 
-    engine = connect(url)
+    engine = connect_engine(url)
     assert isinstance(engine, ServerEngine)
     assert engine.index(name).count() == documents
-    whole = [*command, "--recreate"]
-    whole.remove("--resume")
-    whole[whole.index(name)] = "undisturbed"
-    subprocess.run(whole, env=environment, cwd=tmp_path, capture_output=True, check=True)
+    subprocess.run(
+        [*command, "undisturbed", "anew"],
+        env=environment, cwd=tmp_path, capture_output=True, check=True,
+    )  # fmt: skip
     assert everything(engine, name) == everything(engine, "undisturbed")
     assert len(Counter(everything(engine, name))) == documents
-    assert engine.index(name).settings.read().get("refresh_interval") is None
+    settings = engine.index(name).settings
+    assert settings and settings.read().get("refresh_interval") is None
     engine.index(name).delete()
     engine.index("undisturbed").delete()
     engine.close()
@@ -121,7 +128,7 @@ def everything(engine: ServerEngine, index: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     body: dict[str, Any] = {"size": 5000, "sort": ["splade_id"]}
     body["_source"] = {"exclude_vectors": False} if engine.name == "elasticsearch" else True
-    while hits := engine._request("POST", index, "/_search", body)["hits"]["hits"]:
+    while hits := engine.request("POST", f"/{index}/_search", body)["hits"]["hits"]:
         found |= {hit["_id"]: hit["_source"] for hit in hits}
         for hit in hits:
             del hit["_source"]["splade_at"]

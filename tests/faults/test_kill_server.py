@@ -8,21 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from command_line import run
 from models import WORDS
 from servers import ELASTICSEARCH, OPENSEARCH, Server, or_skip, running_cluster, running_server
-from splade_es.engines import connect
+from splade_es import LoadProgress, connect
+from splade_es.engines.connect import connect_engine
 from splade_es.engines.server import ServerEngine
-
-
-@pytest.fixture
-def small_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("splade_es.indexing.bulk_sender._FIRST", 64_000)
-    monkeypatch.setattr("splade_es.indexing.bulk_sender._LARGEST", 64_000)
 
 
 def write_corpus(path: Path, documents: int) -> dict[str, str]:
@@ -46,7 +39,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.usefixtures("home", "small_requests")
 def test_a_server_killed_three_times_loses_nothing(
     server: Server, tiny_model: str, tmp_path: Path
 ) -> None:
@@ -66,30 +58,33 @@ def test_a_server_killed_three_times_loses_nothing(
 
     thread = threading.Thread(target=killer)
     thread.start()
-    result = run(
-        *("index", corpus, "--model", tiny_model, "--index", "hurt"),
-        *("--url", server.url, "--no-replicas", "--json"),
-    )
     try:
-        assert result.exit_code == 0, result.stderr
-        check(server, texts, json.loads(result.stdout))
+        with connect(server.url) as engine:
+            done = engine.index("hurt").load(
+                corpus,
+                tiny_model,
+                replicas=False,
+                request_bytes=64_000,
+                rejects=str(tmp_path / "rejects"),
+            )
+        check(server, texts, done)
     finally:
         over.set()
         thread.join()
     assert kills == [10, 25, 40]
 
 
-def check(server: Server, texts: dict[str, str], summary: dict[str, Any]) -> None:
-    assert (summary["indexed"], summary["rejected"]) == (6000, 0)
-    engine = connect(server.url)
+def check(server: Server, texts: dict[str, str], done: LoadProgress) -> None:
+    assert (done.indexed, done.rejected) == (6000, 0)
+    engine = connect_engine(server.url)
     assert engine.index("hurt").count() == 6000
     found = engine.index("hurt").documents(list(texts))
     assert {document.id: document.text for document in found} == texts
-    assert engine.index("hurt").settings.read()["auto_expand_replicas"] == "0-1"
+    settings = engine.index("hurt").settings
+    assert settings and settings.read()["auto_expand_replicas"] == "0-1"
     engine.close()
 
 
-@pytest.mark.usefixtures("home", "small_requests")
 def test_a_cluster_that_loses_a_node_goes_on(tiny_model: str, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus.jsonl"
     texts = write_corpus(corpus, 6000)
@@ -99,26 +94,27 @@ def test_a_cluster_that_loses_a_node_goes_on(tiny_model: str, tmp_path: Path) ->
 
         def killer() -> None:
             wait_for(tmp_path / "corpus.jsonl.spread.journal", 20)
-            engine = connect(url)
+            engine = connect_engine(url)
             assert isinstance(engine, ServerEngine)
-            shards = engine._send("GET", "/_cat/shards/spread?format=json&h=prirep,node", None)
-            (primary,) = [shard["node"] for shard in shards if shard["prirep"] == "p"]
-            assert len({shard["node"] for shard in shards}) == 2
+            answer = engine.request("GET", "/spread/_search_shards")
+            (copies,) = answer["shards"]
+            assert len({copy["node"] for copy in copies}) == 2
+            (node,) = [copy["node"] for copy in copies if copy["primary"]]
+            primary = answer["nodes"][node]["name"]
             nodes[int(primary[1:])].kill()
             lost.append(primary)
             engine.close()
 
         thread = threading.Thread(target=killer)
         thread.start()
-        result = run(
-            *("index", corpus, "--model", tiny_model, "--index", "spread"),
-            *("--url", url, "--json"),
-        )
+        with connect(url) as loader:
+            done = loader.index("spread").load(
+                corpus, tiny_model, request_bytes=64_000, rejects=str(tmp_path / "rejects")
+            )
         thread.join()
-        assert result.exit_code == 0, result.stderr
         assert len(lost) == 1
-        assert json.loads(result.stdout)["indexed"] == 6000
-        engine = connect(url)
+        assert done.indexed == 6000
+        engine = connect_engine(url)
         assert engine.index("spread").count() == 6000
         found = engine.index("spread").documents(list(texts))
         assert {document.id: document.text for document in found} == texts

@@ -205,7 +205,11 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
     def search(question: Question) -> Answer:
         """Hits, what made their scores, and the expansion of the query."""
         started = time.perf_counter()
-        searcher.check_current()
+        try:
+            searcher.check_current()
+        except IndexMismatch as error:
+            error.hint = "Restart splade-es serve."
+            raise
         row = searcher.encode(question.query, with_sources=True)
         asked_for = searcher.clauses(row)
         sent = {token_of(clause.feature) for clause in asked_for}
