@@ -130,7 +130,8 @@ def compare(a: Report, b: Report) -> dict[str, float]:
 
     def size(differences: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
         """How far the sum is from 0; sums of the same numbers in another order are equal."""
-        return np.abs(differences.sum(axis=axis)).round(9)
+        sizes: NDArray[np.float64] = np.abs(differences.sum(axis=axis)).round(9)
+        return sizes
 
     result = permutation_test(
         (differences,), size, permutation_type="samples", alternative="greater", vectorized=True,

@@ -105,5 +105,5 @@ def test_reports_of_other_queries_are_not_compared() -> None:
 
 
 def test_importing_the_module_does_not_load_ir_measures() -> None:
-    code = "import sys, splade_es.search.evaluate as _; sys.exit('ir_measures' in sys.modules)"
+    code = "import sys, splade_es.search.evaluate; sys.exit('ir_measures' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
