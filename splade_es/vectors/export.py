@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import struct
+import zipfile
 from collections.abc import Callable, Generator
 from typing import IO, Literal, TypeAlias, get_args
 
@@ -108,16 +110,18 @@ class _Rows:
 
 
 def _write_npz(rows: _Rows, vocabulary: list[str], file: IO[bytes]) -> None:
-    np.savez_compressed(
-        file,
-        format=np.array(b"csr"),
-        shape=np.array([len(rows.ids), len(vocabulary)]),
-        data=rows.values.astype(np.int32),
-        indices=rows.columns,
-        indptr=rows.ends,
-        ids=np.array(rows.ids),
-        vocabulary=np.array(vocabulary),
-    )
+    """What `scipy.sparse.load_npz` reads, with the names of rows and columns as further arrays."""
+    from scipy import sparse
+
+    shape = len(rows.ids), len(vocabulary)
+    matrix = sparse.csr_matrix((rows.values.astype(np.int32), rows.columns, rows.ends), shape)
+    written = io.BytesIO()  # `file` cannot be read, as adding to an archive needs
+    sparse.save_npz(written, matrix)
+    with zipfile.ZipFile(written, "a", zipfile.ZIP_DEFLATED) as archive:
+        for name, strings in (("ids", rows.ids), ("vocabulary", vocabulary)):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.save(member, np.array(strings))
+    file.write(written.getbuffer())
 
 
 def _write_ciff(rows: _Rows, vocabulary: list[str], file: IO[bytes]) -> None:
