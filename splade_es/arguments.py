@@ -7,7 +7,7 @@ import functools
 import inspect
 import os
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -23,7 +23,9 @@ def checked(function: _Function) -> _Function:
 
     @functools.cache
     def hints() -> dict[str, Any]:
-        return get_type_hints(function)
+        annotations = {k: v for k, v in function.__annotations__.items() if k != "return"}
+        holder = types.SimpleNamespace(__annotations__=annotations)
+        return get_type_hints(holder, function.__globals__)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -78,8 +80,8 @@ def _fits(value: object, hint: Any) -> bool:
         return isinstance(value, (int, float))
     if hint is str:
         return isinstance(value, str)
-    if getattr(hint, "__name__", "") == "Iterable" and isinstance(value, (str, bytes)):
-        return False  # a text alone where texts are wanted
+    if hint in (Iterable, Sequence) and isinstance(value, (str, bytes)):
+        return False  # one text where several are wanted
     return isinstance(value, hint)
 
 

@@ -15,7 +15,7 @@ from splade_es.engines.local import LocalEngine
 from splade_es.engines.local_index import LocalIndex
 from splade_es.engines.local_store import LocalStore
 from splade_es.errors import Unavailable
-from splade_es.indexing.bulk_sender import BulkRequest, Pace
+from splade_es.indexing.bulk_sender import BulkRequest, BulkSender, Pace
 from splade_es.records import Action, Document, ItemResult
 
 
