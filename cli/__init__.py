@@ -1,0 +1,1 @@
+"""The command `splade-es`: each command is options, one call of the library, and output."""

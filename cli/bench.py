@@ -1,4 +1,4 @@
-"""splade-es bench"""
+"""The command `splade-es bench`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,22 @@ from pathlib import Path
 
 import click
 
-from splade_es.cli.options import index_option, json_option, open_engine, url_option
+from splade_es.cli.options import (
+    doc_length_option,
+    index_option,
+    json_option,
+    k_option,
+    model_option,
+    moved_model_option,
+    open_engine,
+    url_option,
+)
 from splade_es.cli.output import print_json, print_table
 
 
 @click.group()
 def bench() -> None:
-    """Measure what this machine gives, before a long job is started.
+    """Measure how fast this machine is, before a long job is started.
 
     \b
     Example:
@@ -30,8 +39,8 @@ def bench() -> None:
 
 @bench.command()
 @click.argument("corpus")
-@click.option("--model", required=True, help="SPLADE model: a directory or a hub name.")
-@click.option("--max-length", type=int, help="Tokens of a document.  [default: the model's]")
+@model_option("It encodes the documents.", required=True)
+@doc_length_option
 @click.option(
     "--documents",
     type=click.IntRange(1),
@@ -41,18 +50,20 @@ def bench() -> None:
 )
 @json_option
 def encode(corpus: str, model: str, max_length: int | None, documents: int, as_json: bool) -> None:
-    """Encode the first documents of CORPUS in each precision there is for this machine.
+    """Encode the first documents of CORPUS in each precision that this machine has.
 
     \b
     Example:
-      splade-es bench encode corpus.jsonl --model model --max-length 128
+      splade-es bench encode corpus.jsonl --model model --doc-length 128
     """
     from splade_es.data.corpus import read_documents
+    from splade_es.encoders.allocator import keep_freed_memory
     from splade_es.encoders.base import Precision
     from splade_es.encoders.torch_encoder import Encoder, pick_device
     from splade_es.models import int8
     from splade_es.records import Document
 
+    keep_freed_memory()
     device = pick_device()
     precisions: list[Precision] = ["fp32"]
     if device.type == "cuda":
@@ -77,21 +88,25 @@ def encode(corpus: str, model: str, max_length: int | None, documents: int, as_j
 
 
 @bench.command()
-@click.argument("pairs")
-@click.option("--model", required=True, help="Masked language model to start from: DIR or name.")
-@click.option("--config", "config_file", help="YAML file of settings, or a recipe's name.")
-@click.option("--batch-size", type=int, help="Queries of a step.")
-@click.option("--mini-batch-tokens", type=int, help="Gradient caching, so many tokens at a time.")
+@click.argument("data", metavar="PAIRS")
+@model_option("Training starts from this masked language model.", required=True)
+@click.option("--config", "config_file", help="YAML file of settings, or the name of a recipe.")
+@click.option("--batch-size", type=int, help="Queries in a batch.  [default: 32]")
+@click.option(
+    "--mini-batch-tokens",
+    type=int,
+    help="Encode this many tokens at a time, with gradient caching.",
+)
 @click.option(
     "--steps",
     type=click.IntRange(1),
     default=8,
     show_default=True,
-    help="Steps to measure, after a first one that is not.",
+    help="Optimizer steps to measure, after a first one that is not measured.",
 )
 @json_option
 def train(
-    pairs: str,
+    data: str,
     model: str,
     config_file: str | None,
     batch_size: int | None,
@@ -105,21 +120,26 @@ def train(
     Example:
       splade-es bench train pairs.jsonl --model distilbert-base-uncased --batch-size 32
     """
-    from splade_es.training.config import TrainConfig, read_config
-    from splade_es.training.loop import train as run
+    from splade_es import operations
+    from splade_es.cli.train import df_engine, make_config
+    from splade_es.encoders.allocator import keep_freed_memory
 
-    settings = read_config(config_file) if config_file else {}
-    for name in ("steps", "epochs", "ramp", "ramp_delay", "dev", "patience", "tensorboard"):
-        settings.pop(name, None)
-    given = {"batch_size": batch_size, "mini_batch_tokens": mini_batch_tokens}
-    settings |= {name: value for name, value in given.items() if value is not None}
+    keep_freed_memory()
+    options = {"batch_size": batch_size, "mini_batch_tokens": mini_batch_tokens}
+    given = {name: value for name, value in options.items() if value is not None}
+    given |= {"steps": steps + 1, "log_every": 1, "save_every": steps + 1}
     with tempfile.TemporaryDirectory() as folder:
-        config = TrainConfig(
-            **{**settings, "data": pairs, "model": model, "output": str(Path(folder, "model")),
-               "steps": steps + 1, "log_every": 1, "save_every": steps + 1}
-        )  # fmt: skip
-        times = [1 / log.steps_per_second for log in run(config)][1:]
-    took = statistics.median(times)
+        config = make_config(
+            config_file,
+            given,
+            left_out=("ramp", "ramp_delay", "dev", "patience", "tensorboard"),
+            data=data,
+            model=model,
+            output=str(Path(folder, "model")),
+        )
+        with df_engine(config) as engine:
+            logs = list(operations.train_steps(config, engine=engine))
+    took = statistics.median(1 / log.steps_per_second for log in logs[1:])
     rows = [{"batch_size": config.batch_size, "seconds_per_step": took,
              "pairs_per_second": config.batch_size / took, "peak_mb": _peak()}]  # fmt: skip
     _show(rows, as_json)
@@ -129,8 +149,8 @@ def train(
 @click.argument("queries")
 @index_option
 @url_option
-@click.option("--model", help="Where the model is now, if it has moved.")
-@click.option("-k", default=10, show_default=True, help="Results of a query.")
+@moved_model_option
+@k_option(10)
 @click.option(
     "--count", type=click.IntRange(1), default=200, show_default=True, help="Queries to measure."
 )
@@ -151,7 +171,6 @@ def search(
       splade-es bench search scifact/queries.jsonl --index articles
     """
     from splade_es.data.trec_beir import read_queries
-    from splade_es.search.searcher import Searcher
 
     texts = [query.text for query in read_queries(queries)[:count]]
     if not texts:
@@ -159,14 +178,14 @@ def search(
     encoding, searching = [], []
     with open_engine(url) as engine:
         started = time.perf_counter()
-        searcher = Searcher(engine, index_name, model, few=True)
+        searcher = engine.index(index_name).searcher(model=model)
         loading = time.perf_counter() - started
         searcher.search(texts[0], k)  # caches
         for text in texts:
             started = time.perf_counter()
             (row,) = searcher.encoder.encode([text])
             encoded = time.perf_counter()
-            engine.search(index_name, searcher.clauses(row), k)
+            searcher.index.search(searcher.clauses(row), k)
             searching.append(1000 * (time.perf_counter() - encoded))
             encoding.append(1000 * (encoded - started))
     rows = [{"queries": len(texts), "load_ms": 1000 * loading,

@@ -1,4 +1,4 @@
-"""splade-es delete"""
+"""The command `splade-es delete`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import sys
 
 import click
 
-from splade_es.cli.options import index_option, open_engine, url_option
+from splade_es.cli.options import index_option, json_option, open_engine, url_option
+from splade_es.cli.output import print_json
 from splade_es.errors import EngineError, IndexMismatch, IndexMissing
 
 
@@ -14,7 +15,8 @@ from splade_es.errors import EngineError, IndexMismatch, IndexMissing
 @index_option
 @url_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def delete(index_name: str, url: str | None, yes: bool) -> None:
+@json_option
+def delete(index_name: str, url: str | None, yes: bool, as_json: bool) -> None:
     """Delete an index that splade-es made, with all its documents.
 
     \b
@@ -22,15 +24,23 @@ def delete(index_name: str, url: str | None, yes: bool) -> None:
       splade-es delete --index articles --url http://localhost:9200
     """
     with open_engine(url) as engine:
+        index = engine.index(index_name)
+        documents = None
         try:
-            size = f"{engine.count(index_name):,} documents"
+            documents = index.count()
         except (IndexMissing, IndexMismatch):
             raise
-        except EngineError:  # damaged, perhaps: to delete it is the remedy
-            size = "documents that cannot be counted"
+        except EngineError:
+            pass  # it may be damaged, and deleting it is the remedy
+        size = "documents that cannot be counted"
+        if documents is not None:
+            size = f"{documents:,} documents"
         if not yes and not sys.stdin.isatty():
-            raise click.UsageError("nobody is there to be asked: confirm with --yes")
+            raise click.UsageError("Nobody can be asked here: confirm with --yes.")
         if not yes and not click.confirm(f"Delete {index_name} with {size}?", err=True):
             raise click.ClickException("Nothing was deleted.")
-        engine.delete(index_name)
-    click.echo(f"Deleted {index_name} ({size}).", err=True)
+        index.delete()
+    if as_json:
+        print_json({"deleted": index_name, "documents": documents})
+    else:
+        click.echo(f"Deleted {index_name} ({size}).")

@@ -1,4 +1,4 @@
-"""splade-es demo"""
+"""The command `splade-es demo`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import click
 from splade_es.cli.evaluate import evaluate
 from splade_es.cli.expand import expand
 from splade_es.cli.index import index
-from splade_es.cli.options import url_option
+from splade_es.cli.old_names import old_option
+from splade_es.cli.options import model_option, url_option
 from splade_es.cli.search import search
 from splade_es.cli.train import train
 
@@ -27,14 +28,17 @@ QUERIES = (
 
 
 @click.command()
-@click.option("--directory", default=INDEX, show_default=True, help="Where data and model go.")
-@click.option("--model", help="Backbone.  [default: the one in the PyPI package of the extra demo]")
+@click.option(
+    "--output", default=INDEX, show_default=True, help="Directory for the data and the model."
+)
+@old_option("--directory", stands_for="output")
+@model_option(
+    "Training starts from it.  [default: the one in the PyPI package of the extra `demo`]"
+)
 @click.option("--steps", default=100, show_default=True, help="Optimizer steps of training.")
 @url_option
 @click.pass_context
-def demo(
-    ctx: click.Context, directory: str, model: str | None, steps: int, url: str | None
-) -> None:
+def demo(ctx: click.Context, output: str, model: str | None, steps: int, url: str | None) -> None:
     """Train, index, search and measure on text that every machine has: Python's documentation.
 
     Questions are the first sentences of documentation strings, documents the rest of them. It
@@ -47,7 +51,7 @@ def demo(
     from splade_es.cli.demo_data import write_demo
 
     started = time.perf_counter()
-    data, trained = Path(directory, "data"), Path(directory, "model")
+    data, trained = Path(output, "data"), Path(output, "model")
     counts = write_demo(str(data))
     click.echo(
         f"{data}: {counts.documents:,} documents, {counts.train:,} pairs to train with, "
@@ -67,8 +71,8 @@ def demo(
     _run(ctx, evaluate, str(data), index_name=INDEX, url=url, baseline="bm25")
     for query in QUERIES:
         _run(ctx, search, query, index_name=INDEX, url=url, k=3)
-        _run(ctx, expand, query, model=str(trained), query=True, k=8)
-    click.echo(f"Done in {time.perf_counter() - started:.0f} s. Go on with your own:")
+        _run(ctx, expand, query, model=str(trained), query=True, tokens=8)
+    click.echo(f"Done in {time.perf_counter() - started:.0f} s. Continue with your own:")
     at = f" --url {_without_password(url)}" if url else ""
     click.echo(f'  splade-es search "your question" --index {INDEX}{at}')
     click.echo("  splade-es train PAIRS.jsonl --model NAME_OR_DIR --output my-model")
@@ -76,14 +80,14 @@ def demo(
 
 
 def _run(ctx: click.Context, command: click.Command, argument: str, **options: Any) -> None:
-    """Show the command line and run it."""
+    """Show the command line and run it. options: by their Python names."""
+    flags = {param.name: param.opts[0] for param in command.params}
     words = ["splade-es", str(command.name), argument]
     for name, value in options.items():
-        flag = f"--{name.removesuffix('_name').replace('_', '-')}".replace("--k", "-k")
         if value is True:
-            words.append(flag)
+            words.append(flags[name])
         elif value not in (None, False):
-            words += [flag, _without_password(str(value))]
+            words += [flags[name], _without_password(str(value))]
     click.secho(f"\n$ {shlex.join(words)}", bold=True)
     ctx.invoke(command, **{str(command.params[0].name): argument}, **options)
 

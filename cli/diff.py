@@ -1,16 +1,14 @@
-"""splade-es diff"""
+"""The command `splade-es diff`."""
 
 from __future__ import annotations
 
 import os
-import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from splade_es.cli.options import json_option, open_engine, url_option
-from splade_es.cli.output import print_json, print_table
+from splade_es.cli.options import json_option, k_option, open_engine, url_option
+from splade_es.cli.output import print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
     from splade_es.inspection.diff import Change
@@ -20,12 +18,13 @@ if TYPE_CHECKING:
 @click.argument("before")
 @click.argument("after")
 @click.argument("what", required=False)
-@click.option("--query", is_flag=True, help="Take the text WHAT for a query, not a document.")
+@click.option("--query", is_flag=True, help="Take WHAT for a query, not a document.")
 @click.option("--queries", help="Compare two indices by the results of the queries in this file.")
-@click.option("-k", default=10, show_default=True, help="Results that are compared.")
+@k_option(10)
 @click.option(
-    "--tokens", type=click.IntRange(0), default=20, show_default=True, help="Tokens to show."
-)
+    "--tokens", type=click.IntRange(0), default=20, show_default=True,
+    help="Tokens to show, the strongest first.",
+)  # fmt: skip
 @url_option
 @json_option
 def diff(
@@ -42,7 +41,7 @@ def diff(
     """Show what changes from one model to another, or from one index to another.
 
     With WHAT, a text or a corpus (JSON Lines or a BEIR folder), BEFORE and AFTER are models.
-    Without it they are indices, each searched with the model it remembers.
+    Without it they are indices, each searched with the model that made it.
 
     \b
     Example:
@@ -50,6 +49,9 @@ def diff(
       splade-es diff model-1 model-2 corpus.jsonl
       splade-es diff articles-1 articles-2 --queries queries.jsonl --url http://localhost:9200
     """
+    from splade_es.encoders.allocator import keep_freed_memory
+
+    keep_freed_memory()
     if what is None:
         if query:
             raise click.UsageError("--query is for a text.")
@@ -68,17 +70,15 @@ def diff(
 
 def _diff_text(before: str, after: str, text: str, query: bool, tokens: int, as_json: bool) -> None:
     from splade_es.encoders.base import check_text
-    from splade_es.encoders.load import load_text_encoder
+    from splade_es.encoders.load import load_document_encoder, load_query_encoder
     from splade_es.inspection.diff import diff_texts
 
     check_text(text)
-    old, new = (
-        load_text_encoder(name, side="query" if query else "document") for name in (before, after)
-    )
-    changes = diff_texts(old, new, text)
+    load = load_query_encoder if query else load_document_encoder
+    changes = diff_texts(load(before), load(after), text)
     if as_json:
         for change in changes:
-            print_json(change._asdict())
+            print_json(change)
         return
     rows = []
     for token, *weights in changes[:tokens]:
@@ -92,39 +92,29 @@ def _diff_text(before: str, after: str, text: str, query: bool, tokens: int, as_
 
 
 def _diff_corpus(before: str, after: str, corpus: str) -> Change:
-    from tqdm import tqdm
-
-    from splade_es.cli.encoding import open_corpus
+    from splade_es.data.corpus import open_corpus
     from splade_es.encoders.torch_encoder import Encoder
     from splade_es.inspection.diff import diff_corpus
 
-    documents, _, _ = open_corpus(corpus, None)
+    documents, _ = open_corpus(corpus)
     encoders = Encoder.load(before), Encoder.load(after)
-    with tqdm(
-        documents, desc="Encoding", unit=" documents", disable=not sys.stderr.isatty()
-    ) as followed:
-        return diff_corpus(*encoders, followed)
+    with progress_bar("Encoding", "documents") as move:
+        return diff_corpus(*encoders, (move(n, None) or item for n, item in enumerate(documents)))
 
 
 def _diff_indices(before: str, after: str, queries: str | None, k: int, url: str | None) -> Change:
     from splade_es.data.trec_beir import read_queries
     from splade_es.inspection.diff import diff_indices
-    from splade_es.search.searcher import Searcher
 
     asked = read_queries(queries) if queries else []
     with open_engine(url) as engine:
-        return diff_indices(Searcher(engine, before), Searcher(engine, after), asked, k)
+        old, new = (engine.index(name).searcher(interactive=False) for name in (before, after))
+        return diff_indices(old, new, asked, k)
 
 
 def _print(change: Change, moved: str, alike: str, tokens: int, as_json: bool) -> None:
     if as_json:
-        print_json(
-            {
-                **asdict(change),
-                "tokens": [token._asdict() for token in change.tokens],
-                "moved": [item._asdict() for item in change.moved],
-            }
-        )
+        print_json(change)
         return
     rows = [
         ["documents", *(f"{n:,}" for n in change.documents)],

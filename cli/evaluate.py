@@ -1,16 +1,25 @@
-"""splade-es evaluate"""
+"""The command `splade-es evaluate`."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Literal
+
 import click
 
-from splade_es.cli.options import json_option, open_engine, query_options
+from splade_es.cli.old_names import old_option
+from splade_es.cli.options import json_option, k_option, mode_option, open_engine, query_options
 from splade_es.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from splade_es.search.modes import Mode
+
+_TITLES = {"splade": "SPLADE", "bm25": "BM25", "hybrid": "hybrid"}
 
 
 @click.command()
-@click.argument("beir_dir")
+@click.argument("collection", metavar="BEIR_DIR")
 @query_options
+@mode_option
 @click.option("--split", default="test", show_default=True, help="Judgements: qrels/SPLIT.tsv.")
 @click.option(
     "--measures",
@@ -19,22 +28,19 @@ from splade_es.cli.output import print_json, print_table
     help="Measures by their ir-measures names.",
 )
 @click.option("--baseline", type=click.Choice(["bm25"]), help="Measure this beside it.")
-@click.option("-k", "depth", default=1000, show_default=True, help="Results for each query.")
-@click.option("--run", "run_file", help="Write the results here, as a TREC run.")
+@k_option(1000)
+@click.option("--output", help="File for the results, as a TREC run.")
+@old_option("--run", stands_for="output")
 @json_option
 def evaluate(
-    beir_dir: str,
+    collection: str,
     index_name: str,
     url: str | None,
-    model: str | None,
-    query_top_k: int | None,
-    query_threshold: float,
-    split: str,
-    measures: str,
-    baseline: str | None,
-    depth: int,
-    run_file: str | None,
+    mode: Mode,
+    baseline: Literal["bm25"] | None,
+    output: str | None,
     as_json: bool,
+    **settings: Any,
 ) -> None:
     """Run the judged queries of BEIR_DIR against an index and measure the results.
 
@@ -42,42 +48,25 @@ def evaluate(
     Example:
       splade-es evaluate scifact --index scifact --measures "nDCG@10 R@100" --baseline bm25
     """
-    from splade_es.data.trec_beir import open_beir, write_run
-    from splade_es.search.evaluate import compare, parse_measures
-    from splade_es.search.evaluate import evaluate as measure
-    from splade_es.search.searcher import Searcher
+    from splade_es.data.trec_beir import write_run
 
-    wanted = parse_measures(measures)
-    deepest = max(measure.params.get("cutoff", 1) for measure in wanted)
-    if deepest > depth:
-        raise click.UsageError(f"-k {depth} leaves too few results for a cutoff of {deepest}")
-    queries, qrels = open_beir(beir_dir, split)
     with open_engine(url) as engine:
-        searcher = Searcher(engine, index_name, model, top_k=query_top_k, threshold=query_threshold)
-        run = searcher.run(queries, depth)
-        report = measure(run, qrels, wanted)
-        if baseline:
-            found = engine.match(index_name, [query.text for query in queries], depth)
-            bm25_run = {
-                query.id: {hit.id: hit.score for hit in hits}
-                for query, hits in zip(queries, found, strict=True)
-            }
-            bm25 = measure(bm25_run, qrels, wanted)
-            p_values = compare(report, bm25)
+        found = engine.index(index_name).evaluate(
+            collection, mode=mode, baseline=baseline, **settings
+        )
     if as_json:
-        record = {"index": index_name, "split": split, "queries": len(queries)}
-        record["measures"] = dict(report.means)
+        record = {"index": found.index, "split": found.split, "queries": found.queries}
+        record |= {"mode": mode, "measures": found.measures}
         if baseline:
-            record["bm25"] = dict(bm25.means)
-            record["p_values"] = p_values
+            record |= {baseline: found.baseline, "p_values": found.p_values}
         print_json(record)
     else:
-        columns = ["measure", "SPLADE", *(["BM25", "p"] if baseline else [])]
+        columns = ["measure", _TITLES[mode], *(["BM25", "p"] if baseline else [])]
         rows = [
             [name, f"{mean:.4f}"]
-            + ([f"{bm25.means[name]:.4f}", f"{p_values[name]:.4f}"] if baseline else [])
-            for name, mean in report.means.items()
+            + ([f"{found.baseline[name]:.4f}", f"{found.p_values[name]:.4f}"] if baseline else [])
+            for name, mean in found.measures.items()
         ]
-        print_table(f"{index_name}, {split}: {len(queries)} queries", columns, rows)
-    if run_file:  # last, so that an unwritable file does not cost the measures
-        write_run(run_file, run)
+        print_table(f"{found.index}, {found.split}: {found.queries} queries", columns, rows)
+    if output:  # last, so that a file that cannot be written does not cost the measures
+        write_run(output, found.run)

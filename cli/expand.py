@@ -1,23 +1,25 @@
-"""splade-es expand"""
+"""The command `splade-es expand`."""
 
 from __future__ import annotations
 
 import click
 
-from splade_es.cli.options import json_option
+from splade_es.cli.old_names import old_option
+from splade_es.cli.options import json_option, model_option
 from splade_es.cli.output import bar, print_json, print_table
 
 
 @click.command()
 @click.argument("text")
-@click.option("--model", required=True, help="SPLADE model: a directory or a hub name.")
-@click.option("--query", is_flag=True, help="As a query, not as a document of an index.")
+@model_option("It expands TEXT.", required=True)
+@click.option("--query", is_flag=True, help="Take TEXT for a query, not a document.")
 @click.option(
-    "-k", type=click.IntRange(1), default=30, show_default=True,
+    "--tokens", type=click.IntRange(1), default=30, show_default=True,
     help="Tokens to show, the strongest first.",
 )  # fmt: skip
+@old_option("-k", stands_for="tokens")
 @json_option
-def expand(text: str, model: str, query: bool, k: int, as_json: bool) -> None:
+def expand(text: str, model: str, query: bool, tokens: int, as_json: bool) -> None:
     """Show which tokens stand for TEXT, with their weights and the words that caused them.
 
     As a document, with the integers that an index stores at the usual scale; with --query, with the
@@ -27,21 +29,14 @@ def expand(text: str, model: str, query: bool, k: int, as_json: bool) -> None:
     Example:
       splade-es expand "heart attack" --model model
     """
-    from splade_es.encoders.load import load_text_encoder
-    from splade_es.inspection.expand import expand as tokens_of
-    from splade_es.quantize import Quantizer
+    from splade_es import operations
 
-    if query:
-        tokens = tokens_of(load_text_encoder(model), text, None)[:k]
-    else:
-        from splade_es.encoders.torch_encoder import Encoder
-
-        tokens = tokens_of(Encoder.load(model), text, Quantizer())[:k]
+    found = operations.expand(text, model, query=query)[:tokens]
     if as_json:
-        for token in tokens:
-            print_json(token._asdict())
+        for token in found:
+            print_json(token)
         return
-    strongest = max((token.weight for token in tokens), default=1.0)
+    strongest = max((token.weight for token in found), default=1.0)
     print_table(
         "",
         ["token", "weight", *([] if query else ["stored"]), "", "from"],
@@ -53,7 +48,7 @@ def expand(text: str, model: str, query: bool, k: int, as_json: bool) -> None:
                 bar(token.weight / strongest),
                 token.word,
             ]
-            for token in tokens
+            for token in found
         ],
         text=["", "from"],
     )

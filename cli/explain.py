@@ -1,11 +1,13 @@
-"""splade-es explain"""
+"""The command `splade-es explain`."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import click
 
 from splade_es.cli.options import json_option, open_engine, query_options
-from splade_es.cli.output import bar, print_json, print_table
+from splade_es.cli.output import bar, print_json, print_table, to_json
 
 
 @click.command()
@@ -18,43 +20,26 @@ def explain(
     document_id: str,
     index_name: str,
     url: str | None,
-    model: str | None,
-    query_top_k: int | None,
-    query_threshold: float,
     as_json: bool,
+    **settings: Any,
 ) -> None:
     """Show why the document DOCUMENT_ID has its score for QUERY.
 
     Each token that both have adds its query weight times its stored weight; the words are those
-    that caused it on either side. Below stands what BM25 would have made of the same query.
+    that caused it on either side. Below is what BM25 would have made of the same query.
 
     \b
     Example:
       splade-es explain "heart attack" d42 --index articles
     """
-    from splade_es.encoders.load import load_text_encoder
     from splade_es.inspection.explain import BM25_DEPTH
-    from splade_es.inspection.explain import explain as explained
-    from splade_es.search.searcher import Searcher
 
     with open_engine(url) as engine:
-        searcher = Searcher(
-            engine, index_name, model, top_k=query_top_k, threshold=query_threshold, few=True
-        )
-        documents = load_text_encoder(
-            searcher.encoder.name, searcher.meta.max_length, side="document", few=True
-        )
-        found = explained(searcher, documents, query, document_id)
+        found = engine.index(index_name).explain(query, document_id, **settings)
     if as_json:
-        record = found._asdict()
-        del record["body"]  # which who asks knows
-        print_json(
-            {
-                **record,
-                "contributions": [part._asdict() for part in found.contributions],
-                "unmatched": [token._asdict() for token in found.unmatched],
-            }
-        )
+        record = to_json(found)
+        del record["body"]  # whoever asks knows it
+        print_json(record)
         return
     strongest = max((part.score for part in found.contributions), default=1.0)
     print_table(

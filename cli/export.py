@@ -1,14 +1,13 @@
-"""splade-es export"""
+"""The command `splade-es export`."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from splade_es.cli.options import json_option
-from splade_es.cli.output import print_json
+from splade_es.cli.output import print_json, progress_bar
 
 if TYPE_CHECKING:
     from splade_es.vectors.export import Format
@@ -33,17 +32,13 @@ def export(vectors: str, format: Format, output: str, as_json: bool) -> None:
       splade-es encode corpus.jsonl --model model --output vectors
       splade-es export vectors --format ciff --output articles.ciff
     """
-    from tqdm import tqdm
+    from splade_es import operations
 
-    from splade_es.vectors.export import export as write
-    from splade_es.vectors.parquet import open_vectors
-
-    folder = open_vectors(vectors)
-    count = 0
-    with tqdm(total=folder.documents, unit=" documents", disable=not sys.stderr.isatty()) as bar:
-        for count in write(folder, format, output):
-            bar.update(count - bar.n)
+    with progress_bar("Exporting", "documents") as move:
+        done = operations.export(
+            vectors, format, output, progress=lambda counts: move(counts.documents, counts.total)
+        )
     if as_json:
-        print_json({"output": output, "format": format, "documents": count})
+        print_json({"output": output, "format": format, "documents": done.documents})
     else:
-        click.echo(f"{output}: {count:,} documents")
+        click.echo(f"{output}: {done.documents:,} documents")

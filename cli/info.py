@@ -1,19 +1,19 @@
-"""splade-es info"""
+"""The command `splade-es info`."""
 
 from __future__ import annotations
 
 import click
 
 from splade_es.cli.options import json_option, open_engine, url_option
-from splade_es.cli.output import print_json, print_table
+from splade_es.cli.output import print_json, print_table, to_json
 
 
 @click.command()
-@click.option("--index", "index_name", help="Name of an index.  [default: list them all]")
+@click.option("--index", "index_name", help="Name of the index.  [default: list all indices]")
 @url_option
 @json_option
 def info(index_name: str | None, url: str | None, as_json: bool) -> None:
-    """Say which engine answers, and what is in an index and which model made it.
+    """Show which engine answers, and what an index holds and which model made it.
 
     \b
     Example:
@@ -30,19 +30,14 @@ def info(index_name: str | None, url: str | None, as_json: bool) -> None:
                 for name in indices:
                     click.echo(f"  {name}")
             return
-        record = {
-            **facts,
-            "index": index_name,
-            **engine.stats(index_name)._asdict(),
-            **engine.meta(index_name).to_dict(),
-        }
+        index = engine.index(index_name)
+        record = {**facts, "index": index_name, **to_json(index.stats()), **to_json(index.meta())}
     if as_json:
         print_json(record)
-    else:
-        parts = record.pop("parts")
-        rows = [[name, str(value)] for name, value in record.items()]
-        print_table("", ["", ""], rows)
-        if parts:
-            total = sum(parts.values())
-            shares = [[name, f"{size:,}", f"{size / total:.0%}"] for name, size in parts.items()]
-            print_table("", ["part", "bytes", "share"], shares)
+        return
+    parts = record.pop("parts")
+    print_table("", ["", ""], [[name, str(value)] for name, value in record.items()])
+    if parts:
+        total = sum(parts.values())
+        shares = [[name, f"{size:,}", f"{size / total:.0%}"] for name, size in parts.items()]
+        print_table("", ["part", "bytes", "share"], shares)

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from splade_es.errors import Interrupted, SpladeEsError
-from splade_es.version import __version__
+from splade_es import __version__
+from splade_es.cli.output import name_options
+from splade_es.errors import Interrupted, SettingsError, SpladeEsError
 
-#: Each in a module of its name, which is imported when somebody runs it.
+#: Each in a module of its name, which is imported when it is needed.
 COMMANDS = (
     "backfill", "bench", "dashboards", "delete", "demo", "diff", "encode", "evaluate", "expand",
     "explain", "export", "index", "info", "mine", "rollback", "score", "search", "serve", "train",
@@ -19,9 +20,10 @@ COMMANDS = (
 
 
 class _Commands(click.Group):
-    """What a person may be told becomes one line on stderr and exit code 1; Ctrl-C is 130.
+    """Turns the errors of the library into one line on stderr and an exit code.
 
-    Anything else is a bug of ours and keeps its traceback.
+    It is 1; for invalid settings 2, as for wrong usage; and 130 after Ctrl-C. Any other exception
+    is a bug in splade-es and keeps its traceback.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -33,17 +35,35 @@ class _Commands(click.Group):
         command: click.Command = getattr(import_module(f"splade_es.cli.{cmd_name}"), cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command of a command line. It is kept, because errors name its options."""
+        resolved = super().resolve_command(ctx, args)
+        for name in args:
+            command = ctx.command
+            inner = command.get_command(ctx, name) if isinstance(command, click.Group) else None
+            if inner is None:
+                break
+            ctx = click.Context(inner, parent=ctx, info_name=name)
+        ctx.meta[__name__] = ctx
+        return resolved
+
     def invoke(self, ctx: click.Context) -> Any:
         for name in ("elastic_transport", "opensearch", "urllib3"):
-            # What they note of a lost connection is tried again, or ends in an error of ours.
+            # the connections that they report as lost are tried again, or end in an error of ours
             logging.getLogger(name).addHandler(logging.NullHandler())
         try:
             return super().invoke(ctx)
-        except Interrupted as error:
-            click.echo(str(error), err=True)
-            ctx.exit(130)
         except SpladeEsError as error:
-            raise click.ClickException(str(error)) from error
+            running: click.Context = ctx.meta[__name__]
+            said = name_options(str(error), running.command)
+            if isinstance(error, Interrupted):
+                click.echo(said, err=True)
+                ctx.exit(130)
+            if isinstance(error, SettingsError):
+                raise click.UsageError(said, running) from error
+            raise click.ClickException(said) from error
         except (KeyboardInterrupt, click.Abort):  # Abort: the same while a question is asked
             click.echo("Interrupted.", err=True)
             ctx.exit(130)

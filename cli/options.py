@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share: the same name means the same in each of them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from splade_es.cli.old_names import old_option
+
 if TYPE_CHECKING:
-    from splade_es.engines.base import Engine
+    from splade_es.handles import Engine
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def _trust(ctx: click.Context, param: click.Parameter, insecure: bool) -> None:
     if insecure:
-        os.environ["SPLADE_ES_INSECURE"] = "1"  # where the engines look
+        os.environ["SPLADE_ES_INSECURE"] = "1"  # where `connect` looks
         click.echo("--insecure: the server's certificate is not verified.", err=True)
 
 
@@ -31,7 +33,7 @@ insecure_option = click.option(
 
 
 def url_option(command: _Command) -> _Command:
-    """--url, and --insecure, which is for the engines alone."""
+    """--url and --insecure."""
     command = insecure_option(command)
     return click.option(
         "--url",
@@ -44,7 +46,34 @@ def url_option(command: _Command) -> _Command:
 
 
 index_option = click.option("--index", "index_name", required=True, help="Name of the index.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print lines of JSON.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as lines of JSON."
+)
+
+
+def model_option(purpose: str, *, required: bool = False) -> Callable[[_Command], _Command]:
+    """--model. purpose: sentences on what it is for."""
+    return click.option(
+        "--model", required=required, help=f"Model: a directory or a hub name. {purpose}"
+    )
+
+
+moved_model_option = model_option("Only needed if it has moved since the index was made.")
+
+
+def k_option(default: int) -> Callable[[_Command], _Command]:
+    """-k, with this default."""
+    return click.option("-k", default=default, show_default=True, help="Results of a query.")
+
+
+mode_option = click.option(
+    "--mode",
+    type=click.Choice(["splade", "bm25", "hybrid"]),
+    default="splade",
+    show_default=True,
+    help="How documents are ranked: by the terms that the model gives a query; by its words; or by "
+    "both rankings, fused.",
+)
 
 
 def query_options(command: _Command) -> _Command:
@@ -52,7 +81,7 @@ def query_options(command: _Command) -> _Command:
     for option in (
         click.option("--query-threshold", default=0.0, help="Drop query terms below this weight."),
         click.option("--query-top-k", type=int, help="Keep this many terms of a query."),
-        click.option("--model", help="Where the model is now, if it has moved."),
+        moved_model_option,
         url_option,
         index_option,
     ):
@@ -60,17 +89,54 @@ def query_options(command: _Command) -> _Command:
     return command
 
 
+def doc_length_option(command: _Command) -> _Command:
+    """--doc-length; the library calls it max_length."""
+    command = old_option("--max-length", stands_for="max_length")(command)
+    return click.option(
+        "--doc-length", "max_length", type=int, help="Tokens of a document.  [default: the model's]"
+    )(command)
+
+
+def encoding_options(command: _Command) -> _Command:
+    """How a corpus is encoded: all of EncodingSettings."""
+    for option in (
+        click.option("--ray-workers", type=click.IntRange(1), help="Encoders on the Ray cluster."),
+        click.option("--ray", help='Encode on a Ray cluster: its address, or "local".'),
+        click.option(
+            "--devices",
+            help='Encode on several devices: "all" GPUs, or a list such as cuda:0,cuda:2.',
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
+            help="Precision of the products: auto is bf16 where the hardware has it, otherwise "
+            "fp32; int8 is for x86 CPUs, faster and not exact.  [default: auto]",
+        ),
+        click.option("--threshold", type=float, help="Drop document terms below this weight."),
+        click.option("--top-k", type=int, help="Keep this many terms of a document."),
+        click.option(
+            "--scale", type=float, help="Stored integer = weight x scale.  [default: 100]"
+        ),
+        doc_length_option,
+    ):
+        command = option(command)
+    return command
+
+
+def rejects_options(command: _Command) -> _Command:
+    """--rejects and --fail-fast."""
+    command = click.option("--fail-fast", is_flag=True, help="Stop at the first bad line.")(command)
+    return click.option("--rejects", help="File for bad lines.  [default: ./NAME.rejects.jsonl]")(
+        command
+    )
+
+
 @contextmanager
-def open_engine(url: str | None, *, patient: bool = False) -> Iterator[Engine]:
-    """The engine at a URL, closed at the end; says so in one line when it is the local one.
+def open_engine(url: str | None) -> Iterator[Engine]:
+    """The engine at a URL, closed at the end. One line on stderr says if it is the local one."""
+    from splade_es.handles import connect
 
-    patient: for commands of hours; see `connect`."""
-    from splade_es.engines import connect
-
-    engine = connect(url, patient=patient)
-    if engine.name == "local":
-        click.echo(f"Local engine in {engine.where} (--url names a server).", err=True)
-    try:
+    with connect(url) as engine:
+        if engine.name == "local":
+            click.echo(f"Local engine in {engine.where} (--url names a server).", err=True)
         yield engine
-    finally:
-        engine.close()

@@ -1,17 +1,54 @@
-"""What commands print: results to stdout, all else to stderr."""
+"""What commands print: results to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from splade_es.records import Rejected
 
-def print_json(record: Any) -> None:
-    click.echo(json.dumps(record, ensure_ascii=False))
+
+_SETTING = re.compile(r"`(\w+)`")
+
+
+def print_json(record: object) -> None:
+    """A record as one line of JSON."""
+    click.echo(json.dumps(to_json(record), ensure_ascii=False))
+
+
+def to_json(value: object) -> Any:
+    """A value with every record in it as a dict of its fields."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return to_json(value._asdict())
+    if isinstance(value, Mapping):
+        return {name: to_json(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    return value
+
+
+def name_options(text: str, command: click.Command) -> str:
+    """A message of the library, with each setting in backticks named as a command's option is.
+
+    A setting that the command does not show stands there without backticks.
+    """
+    shown = {}
+    for param in command.params:
+        if isinstance(param, click.Argument):
+            shown[param.name] = param.human_readable_name
+        elif isinstance(param, click.Option) and not param.hidden:
+            shown[param.name] = param.opts[0]
+    return _SETTING.sub(lambda found: shown.get(found[1], found[1]), text)
 
 
 def printable(text: str) -> str:
@@ -28,6 +65,23 @@ def snippet(text: str, length: int = 160) -> str:
 def bar(share: float) -> str:
     """A bar of a table. share: of the longest."""
     return "█" * max(1, round(20 * share))
+
+
+@contextmanager
+def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A progress bar on stderr, where that is a terminal; yields a function that moves it.
+
+    The function takes what is done so far, and what there is in all, if that is known.
+    """
+    from tqdm import tqdm
+
+    with tqdm(desc=title, unit=f" {unit}", disable=not sys.stderr.isatty()) as shown:
+
+        def move(done: int, total: int | None = None) -> None:
+            shown.total = total
+            shown.update(done - shown.n)
+
+        yield move
 
 
 def print_table(
@@ -52,3 +106,23 @@ def print_table(
         table.add_row(*(escape(printable(cell)) for cell in row))
     # a pipe has no width: do not fold lines there
     Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+
+
+def warn_of_saturation(saturated: int) -> None:
+    """One line on stderr if weights were clipped."""
+    if saturated:
+        click.echo(
+            f"{saturated:,} weights were too large and were clipped: "
+            "encode again with a smaller --scale.",
+            err=True,
+        )
+
+
+def fail_on_rejects(rejected: int, read: int, first: Rejected | None, rejects: str) -> None:
+    """Raise ClickException if lines were rejected, naming the first."""
+    if first:
+        raise click.ClickException(
+            f"{rejected:,} of {read:,} lines were rejected, the first at "
+            f"{first.place}: {first.reason}. All are in {rejects} with their reasons: "
+            "correct these lines and give them again."
+        )

@@ -1,48 +1,44 @@
-"""splade-es search"""
+"""The command `splade-es search`."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from splade_es.cli.options import json_option, open_engine, query_options
-from splade_es.cli.output import print_json, printable
+from splade_es.cli.options import json_option, k_option, mode_option, open_engine, query_options
+from splade_es.cli.output import print_json, printable, snippet
 
-# Tokens of a hit that are listed, if they are to be.
+# Tokens of a hit that --explain lists.
 _SHOWN = 8
 
 
 @click.command()
 @click.argument("query")
 @query_options
-@click.option("-k", default=10, show_default=True, help="Results, at most 10,000.")
+@mode_option
+@k_option(10)
 @click.option("--explain", is_flag=True, help="Show what each token adds to a score.")
 @json_option
 def search(
     query: str,
     index_name: str,
     url: str | None,
-    model: str | None,
-    query_top_k: int | None,
-    query_threshold: float,
     k: int,
     explain: bool,
     as_json: bool,
+    **settings: Any,
 ) -> None:
-    """Search an index for QUERY, with the model that the index remembers.
+    """Search an index for QUERY, with the model that made the index.
 
     \b
     Example:
       splade-es search "heart attack" --index articles -k 5
     """
-    from splade_es.cli.output import snippet
     from splade_es.features import token_of
-    from splade_es.search.searcher import Searcher
 
     with open_engine(url) as engine:
-        searcher = Searcher(
-            engine, index_name, model, top_k=query_top_k, threshold=query_threshold, few=True
-        )
-        hits = searcher.search(query, k, explain)
+        hits = engine.index(index_name).search(query, k, contributions=explain, **settings)
     for rank, hit in enumerate(hits, 1):
         parts = sorted(hit.contributions.items(), key=lambda part: (-part[1], part[0]))
         scores = {token_of(feature): score for feature, score in parts}

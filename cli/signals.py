@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, as the commands take them."""
+"""What the commands do at SIGINT and SIGTERM."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from typing import Any
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
     """SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
 
     def interrupt(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
@@ -25,7 +28,7 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
 @contextmanager
 def stop_event() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; the second one does what it always did."""
+    """An event that the first SIGINT or SIGTERM sets; a second one ends the process as usual."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -33,13 +36,13 @@ def stop_event() -> Iterator[threading.Event]:
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in numbers}
 
-    def note(number: int, frame: object) -> None:
+    def set_stop(number: int, frame: object) -> None:
         stop.set()
         signal.signal(number, before[signal.Signals(number)])
 
     for number in numbers:
-        if before[number] is not signal.SIG_IGN:  # as in a background job of a script
-            signal.signal(number, note)
+        if before[number] is not signal.SIG_IGN:  # which it is in a background job of a script
+            signal.signal(number, set_stop)
     try:
         yield stop
     finally:
