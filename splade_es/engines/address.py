@@ -1,9 +1,7 @@
-"""Where a server is and how to be let in; both server engines are built from one Address."""
+"""Where a server is and what it asks for; both server engines are built from one Address."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import os
 import re
@@ -25,8 +23,20 @@ if TYPE_CHECKING:
 class Address:
     """The URLs of a cluster's hosts, and the credentials, which no repr or error shows.
 
-    fingerprint: SHA-256 of the server's certificate, as hex digits, which alone is then checked;
-    timeout: seconds until a request is given up.
+    Attributes
+    ----------
+    urls : tuple of str
+        Each without credentials.
+    headers : dict
+        The authorization of each request.
+    ca_cert, client_cert, client_key : str, optional
+        PEM files.
+    fingerprint : str, optional
+        SHA-256 of the server's certificate in hex digits. Nothing else is checked then.
+    insecure : bool
+        Whether any certificate is accepted.
+    timeout : float
+        Seconds until a request is given up.
     """
 
     urls: tuple[str, ...]
@@ -36,14 +46,17 @@ class Address:
     client_key: str | None = None
     fingerprint: str | None = None
     insecure: bool = False
-    # a bulk request into a busy cluster takes its time
+    # long, because a bulk request into a busy cluster takes its time
     timeout: float = 60.0
 
     @staticmethod
     def parse(text: str) -> Address:
-        """One URL, several with commas between them (hosts of one cluster, the first that answers
-        is asked), or cloud:CLOUD_ID of Elastic Cloud. Credentials come from the first URL or from
-        the environment: see `authorization` and `signer`. Raises EngineError."""
+        """Read one URL, several with commas between them, or cloud:CLOUD_ID of Elastic Cloud.
+
+        Several are hosts of one cluster, tried in turn. Credentials come from the first URL or from
+        environment variables, which also say how to verify the server: see `splade_es.connect`.
+        Raises EngineError.
+        """
         hosts = [_cloud_url(part) if part.startswith("cloud:") else part
                  for part in text.strip().split(",")]  # fmt: skip
         parsed = [_parse(host) for host in hosts]
@@ -57,7 +70,7 @@ class Address:
         fingerprint = os.environ.get("SPLADE_ES_CERT_FINGERPRINT", "").replace(":", "").lower()
         if fingerprint and not re.fullmatch("[0-9a-f]{64}", fingerprint):
             raise EngineError(
-                "SPLADE_ES_CERT_FINGERPRINT is no SHA-256 fingerprint",
+                "SPLADE_ES_CERT_FINGERPRINT is not a SHA-256 fingerprint",
                 "It has 64 hex digits: openssl x509 -fingerprint -sha256 -noout -in CERT",
             )
         return Address(
@@ -72,34 +85,35 @@ class Address:
 
     @property
     def url(self) -> str:
-        """As errors name it: without credentials."""
+        """All URLs, as errors name them: without credentials."""
         return ",".join(self.urls)
 
     @cached_property
     def signer(self) -> Signer | None:
-        """Signs each request, where that is asked for."""
+        """Signs each request for AWS; None unless SPLADE_ES_AWS_REGION is set."""
         return signer(self.urls[0])
 
     @cached_property
     def ssl_context(self) -> ssl.SSLContext | None:
-        """What to verify the server's certificate by; None where the URL is not https."""
+        """How to verify the server's certificate; None if the URL is not https."""
         if not self.url.startswith("https:"):
             return None
         try:
             context = ssl.create_default_context(cafile=self.ca_cert)
         except OSError as exc:
             raise EngineError(
-                f"{self.ca_cert} holds no CA certificates", "Set SPLADE_ES_CA_CERT to a PEM file."
+                f"{self.ca_cert} contains no CA certificates",
+                "Set SPLADE_ES_CA_CERT to a PEM file.",
             ) from exc
         if self.insecure or self.fingerprint:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if self.client_cert:
-            try:  # with a password for a key that has one, or OpenSSL would ask for it
+            try:  # a key with a password fails: without one here, OpenSSL would ask for it
                 context.load_cert_chain(self.client_cert, self.client_key, password="")
             except (OSError, ValueError) as exc:
                 raise EngineError(
-                    f"{self.client_cert} is no client certificate with its key",
+                    f"{self.client_cert} is not a client certificate with its key",
                     "Set SPLADE_ES_CLIENT_CERT and SPLADE_ES_CLIENT_KEY to PEM files, the key "
                     "without a password.",
                 ) from exc
@@ -108,7 +122,7 @@ class Address:
     def request(
         self, method: str, url: str, path: str, headers: dict[str, str], **body: Any
     ) -> urllib3.BaseHTTPResponse:
-        """One request, verified as the clients do; for what neither client can ask.
+        """Send one request that neither client offers, with the server verified as they do.
 
         headers: beside the credentials; body: as urllib3 takes it. Raises EngineError if there is
         no answer.
@@ -150,29 +164,35 @@ def _parse(url: str) -> tuple[str, str, str]:
 
 
 def _cloud_url(text: str) -> str:
-    """The URL in a cloud id, which is NAME:base64(host[:port]$id of Elasticsearch$...)."""
-    try:
-        decoded = base64.b64decode(text.rpartition(":")[2] + "==").decode("ascii")
-        host, id, *_ = decoded.split("$")
-        host, _, port = host.partition(":")
-        return f"https://{id}.{host}:{port or 443}"
-    except (binascii.Error, ValueError) as exc:
+    """The URL of Elasticsearch in "cloud:CLOUD_ID"."""
+    from elastic_transport.client_utils import parse_cloud_id
+
+    try:  # the console pads the id, and people lose that when they copy it
+        address = parse_cloud_id(text.removeprefix("cloud:") + "==").es_address
+    except ValueError:
+        address = None
+    if address is None:
         raise EngineError(
-            "What follows cloud: is no cloud id", "Copy it from the console of Elastic Cloud."
-        ) from exc
+            "What follows cloud: is not a cloud id", "Copy it from the console of Elastic Cloud."
+        )
+    return f"https://{address[0]}:{address[1]}"
 
 
 class Identity(NamedTuple):
-    """What the server says it is: "elasticsearch" or "opensearch", and its version; "" if it
-    does not say to this user."""
+    """What a server says it is: "elasticsearch" or "opensearch", and its version.
+
+    The version is "" if the server does not tell this user.
+    """
 
     product: str
     version: str
 
 
 def identify(address: Address) -> Identity:
-    """Ask the server which of the two it is, with neither of the two clients: one refuses the
-    other's server. Raises EngineError if it is none of them, and Unavailable."""
+    """Ask a server which of the two it is, without their clients: one refuses the other's server.
+
+    Raises EngineError if it is neither of them, and Unavailable if there is no answer.
+    """
     for url in address.urls[:-1]:
         try:
             return _identify(address, url)
@@ -182,7 +202,7 @@ def identify(address: Address) -> Identity:
 
 
 def _identify(address: Address, url: str) -> Identity:
-    # A server may refuse `GET /` to a user who may do all that is needed here.
+    # A server may refuse `GET /` to a user who may do everything that is needed here.
     for path in ("/", "/_nodes/_local?filter_path=nodes.*.version,nodes.*.build_*"):
         signed = address.signer("GET", url + path, None) if address.signer else {}
         answer = address.request("GET", url, path, signed)
@@ -193,7 +213,7 @@ def _identify(address: Address, url: str) -> Identity:
         if answer.status == 200 and (identity := _identity(body)):
             return identity
     if answer.status == 403 and isinstance(body, dict):
-        # It knows this user, and will not say what it is; but each refuses in its own words.
+        # It knows this user and does not say what it is, but each refuses in its own words.
         elastic = "x-elastic-product" in answer.headers or (
             "is unauthorized for" in reason(body.get("error"))
         )

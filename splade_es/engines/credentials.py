@@ -1,13 +1,12 @@
-"""Who knocks at a server: from environment variables or files, never from an option, which every
-user of the machine could read in the list of processes.
+"""Credentials, from environment variables or files.
 
-Each of SPLADE_ES_API_KEY, SPLADE_ES_BEARER_TOKEN and SPLADE_ES_PASSWORD may be given as a file:
-SPLADE_ES_API_KEY_FILE and so on.
+They are never an option of a command, because every user of the machine can read those in the list
+of processes. Each of SPLADE_ES_API_KEY, SPLADE_ES_BEARER_TOKEN and SPLADE_ES_PASSWORD may be given
+as a file: SPLADE_ES_API_KEY_FILE and so on.
 """
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Callable
 from importlib import import_module
@@ -21,7 +20,7 @@ Signer: TypeAlias = Callable[[str, str, Any], dict[str, str]]
 
 
 def authorization(username: str, password: str) -> str:
-    """The value of the header; "" if nobody gave credentials.
+    """The value of the header `authorization`; "" if there are no credentials.
 
     username, password: of the URL, which come first; then an API key, a bearer token, and
     SPLADE_ES_USERNAME with its password. Raises EngineError.
@@ -29,23 +28,28 @@ def authorization(username: str, password: str) -> str:
     if not username:
         for name, scheme in (("API_KEY", "ApiKey"), ("BEARER_TOKEN", "Bearer")):
             if value := _secret(f"SPLADE_ES_{name}").strip():
-                # or the HTTP library quotes it in an error
+                # checked here, because the HTTP library would show it in its error
                 if not (value.isascii() and value.isprintable()):
-                    raise EngineError(f"SPLADE_ES_{name} holds characters that no key has")
+                    raise EngineError(f"SPLADE_ES_{name} contains characters that no key has")
                 return f"{scheme} {value}"
         username, password = os.environ.get("SPLADE_ES_USERNAME", ""), _secret("SPLADE_ES_PASSWORD")
         if bool(username) != bool(password):
             raise EngineError(
-                "Only one of SPLADE_ES_USERNAME and SPLADE_ES_PASSWORD is set", "Set both or none."
+                "Only one of SPLADE_ES_USERNAME and SPLADE_ES_PASSWORD is set",
+                "Set both or neither.",
             )
     if not username:
         return ""
-    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+    from elastic_transport.client_utils import basic_auth_to_header
+
+    return basic_auth_to_header((username, password))
 
 
 def signer(url: str) -> Signer | None:
-    """Signs requests to Amazon OpenSearch Service where SPLADE_ES_AWS_REGION is set, with the
-    credentials that AWS's own tools would find. Raises EngineError if there are none."""
+    """What signs requests to Amazon OpenSearch Service, if SPLADE_ES_AWS_REGION is set.
+
+    The credentials are those that AWS's own tools find. Raises EngineError if there are none.
+    """
     region = os.environ.get("SPLADE_ES_AWS_REGION")
     if not region:
         return None

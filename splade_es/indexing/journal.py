@@ -250,8 +250,10 @@ def _read(path: Path, lines: list[bytes]) -> tuple[dict[str, Any], list[Done]]:
 
 
 def _lock(file: BinaryIO, path: Path) -> None:
-    """Lock the journal itself, so that no lock file is ever left beside it; the system releases the
-    lock when the process ends, however it ends."""
+    """Lock the journal itself, so that no lock file is ever left beside it.
+
+    The system releases the lock when the process ends, however it ends.
+    """
     try:
         locked = lock_descriptor(file.fileno(), blocking=False)
     except OSError as error:  # the file system has no locks

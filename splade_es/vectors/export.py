@@ -125,8 +125,11 @@ def _write_npz(rows: _Rows, vocabulary: list[str], file: IO[bytes]) -> None:
 
 
 def _write_ciff(rows: _Rows, vocabulary: list[str], file: IO[bytes]) -> None:
-    """https://github.com/osirrc/ciff: a header, a list of postings for each term by the order of
-    the terms, a record for each document; each a protobuf message after its length."""
+    """The Common Index File Format, https://github.com/osirrc/ciff.
+
+    A header, a list of postings for each term in the order of the terms, a record for each
+    document; each is a protobuf message after its length.
+    """
     ends, columns, values = rows.ends, rows.columns, rows.values
     lengths = [int(values[a:b].sum()) for a, b in itertools.pairwise(ends)]
     documents = np.repeat(np.arange(len(rows.ids), dtype=np.int32), np.diff(ends))  # [N]

@@ -1,4 +1,4 @@
-"""Where a URL leads, and who knocks there."""
+"""What a URL and the environment say about a server."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 import pytest
+from stub import Stub
 
 from proxy import running_proxy
-from splade_es.engines.address import Address, _identity
+from splade_es.engines.address import Address, identify
 from splade_es.engines.connect import connect_engine
 from splade_es.errors import EngineError
 
@@ -85,7 +86,7 @@ def test_a_key_that_fits_no_header_is_refused_unseen(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPLADE_ES_API_KEY", key)
-    with pytest.raises(EngineError, match="SPLADE_ES_API_KEY holds characters") as caught:
+    with pytest.raises(EngineError, match="SPLADE_ES_API_KEY contains characters") as caught:
         Address.parse("http://h")
     assert key not in str(caught.value)
 
@@ -97,7 +98,7 @@ def test_a_file_without_certificates_is_named(
         if content is not None:
             (tmp_path / name).write_text(content)
         monkeypatch.setenv("SPLADE_ES_CA_CERT", str(tmp_path / name))
-        with pytest.raises(EngineError, match=f"{name} holds no CA certificates"):
+        with pytest.raises(EngineError, match=f"{name} contains no CA certificates"):
             connect_engine("https://127.0.0.1:1")
     assert Address.parse("http://h").ssl_context is None
 
@@ -115,12 +116,18 @@ def test_a_file_without_certificates_is_named(
             ("elasticsearch", "9.5.0"),
         ),
         ({"nodes": {"x": {"version": "3.5.0", "build_type": "tar"}}}, ("opensearch", "3.5.0")),
-        ({"version": {"number": "1"}, "tagline": "something else"}, None),
-        (None, None),
     ],
 )
-def test_servers_say_what_they_are(body: Any, identity: tuple[str, str] | None) -> None:
-    assert _identity(body) == identity
+def test_servers_say_what_they_are(stub: Stub, body: Any, identity: tuple[str, str]) -> None:
+    stub.says(200, body)
+    assert identify(Address.parse(stub.url)) == identity
+
+
+@pytest.mark.parametrize("body", [{"version": {"number": "1"}, "tagline": "something else"}, None])
+def test_another_server_is_neither_of_the_two(stub: Stub, body: Any) -> None:
+    stub.says(200, body)
+    with pytest.raises(EngineError, match="answers, but is neither Elasticsearch nor OpenSearch"):
+        identify(Address.parse(stub.url))
 
 
 def test_several_hosts_of_one_cluster() -> None:
@@ -140,7 +147,7 @@ def test_a_cloud_id_stands_for_its_url() -> None:
     host = base64.b64encode(b"eu-west-1.aws.found.io$abc123").decode()
     assert Address.parse(f"cloud:x:{host}").url == "https://abc123.eu-west-1.aws.found.io:443"
     for wrong in ("cloud:", "cloud:x:%%%", "cloud:x:YWJj"):
-        with pytest.raises(EngineError, match="is no cloud id"):
+        with pytest.raises(EngineError, match="is not a cloud id"):
             Address.parse(wrong)
 
 
@@ -157,7 +164,7 @@ def test_tokens_and_secrets_in_files(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 def test_what_tls_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SPLADE_ES_CERT_FINGERPRINT", "12:34")
-    with pytest.raises(EngineError, match=r"no SHA-256 fingerprint.*64 hex digits"):
+    with pytest.raises(EngineError, match=r"not a SHA-256 fingerprint.*64 hex digits"):
         Address.parse("https://h")
     monkeypatch.setenv("SPLADE_ES_CERT_FINGERPRINT", "AB:" * 31 + "AB")
     address = Address.parse("https://h")
@@ -168,7 +175,7 @@ def test_what_tls_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert address.ssl_context and address.ssl_context.verify_mode == ssl.CERT_REQUIRED
     (tmp_path / "client.pem").write_text("no certificate")
     monkeypatch.setenv("SPLADE_ES_CLIENT_CERT", str(tmp_path / "client.pem"))
-    with pytest.raises(EngineError, match=r"client\.pem is no client certificate with its key"):
+    with pytest.raises(EngineError, match=r"client\.pem is not a client certificate with its key"):
         assert Address.parse("https://h").ssl_context
 
 
