@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from splade_es.arguments import check_settings, check_type, checked
 from splade_es.encoders.base import TextEncoder
@@ -28,6 +28,12 @@ from splade_es.vectors.settings import EncodingSettings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+
+#: A file or folder.
+Path: TypeAlias = str | os.PathLike[str]
+#: A directory or hub name, or an encoder that is loaded already.
+Model: TypeAlias = str | TextEncoder
 
 
 @checked
@@ -167,8 +173,8 @@ class Index:
 
     def load(
         self,
-        corpus: str | os.PathLike[str],
-        model: str | TextEncoder | None = None,
+        corpus: Path,
+        model: Model | None = None,
         *,
         progress: Callable[[LoadProgress], object] | None = None,
         **settings: Unpack[LoadSettings],
@@ -213,12 +219,13 @@ class Index:
 
     def load_steps(
         self,
-        corpus: str | os.PathLike[str],
-        model: str | TextEncoder | None = None,
+        corpus: Path,
+        model: Model | None = None,
         **settings: Unpack[LoadSettings],
     ) -> Generator[LoadProgress, None, None]:
         """`load`, step by step: an iterator of its counts, the last of which is the result."""
-        _check_paths(corpus=corpus)
+        check_type("corpus", corpus, Path)
+        check_type("model", model, Model | None)
         check_settings(settings, LoadSettings, "load")
         self._searchers.clear()
         encoding = {name: value for name, value in settings.items() if name in _ENCODING_SETTINGS}
@@ -228,7 +235,7 @@ class Index:
     def backfill(
         self,
         fields: Sequence[str],
-        model: str | TextEncoder,
+        model: Model,
         *,
         progress: Callable[[BackfillProgress], object] | None = None,
         **settings: Unpack[BackfillSettings],
@@ -262,10 +269,12 @@ class Index:
     def backfill_steps(
         self,
         fields: Sequence[str],
-        model: str | TextEncoder,
+        model: Model,
         **settings: Unpack[BackfillSettings],
     ) -> Generator[BackfillProgress, None, None]:
         """`backfill`, step by step: an iterator of its counts."""
+        check_type("fields", fields, Sequence[str])
+        check_type("model", model, Model)
         check_settings(settings, BackfillSettings, "backfill")
         self._searchers.clear()
         return Backfill(self._patient, fields, model, settings).steps()
@@ -384,7 +393,7 @@ class Index:
     @checked
     def evaluate(
         self,
-        collection: str | os.PathLike[str],
+        collection: Path,
         measures: str = "nDCG@10 RR@10 R@1000 AP",
         *,
         split: str = "test",
@@ -449,8 +458,8 @@ class Index:
 
     def mine(
         self,
-        data: str | os.PathLike[str],
-        output: str | os.PathLike[str],
+        data: Path,
+        output: Path,
         *,
         progress: Callable[[MineProgress], object] | None = None,
         **settings: Unpack[MineSettings],
@@ -472,19 +481,15 @@ class Index:
 
     def mine_steps(
         self,
-        data: str | os.PathLike[str],
-        output: str | os.PathLike[str],
+        data: Path,
+        output: Path,
         **settings: Unpack[MineSettings],
     ) -> Generator[MineProgress, None, None]:
         """`mine`, step by step: an iterator of its counts."""
-        _check_paths(data=data, output=output)
+        check_type("data", data, Path)
+        check_type("output", output, Path)
         check_settings(settings, MineSettings, "mine")
         return mine_steps(self._index, os.fspath(data), os.fspath(output), settings)
 
 
 _ENCODING_SETTINGS = frozenset(EncodingSettings.__annotations__)
-
-
-def _check_paths(**paths: object) -> None:
-    for name, value in paths.items():
-        check_type(name, value, str | os.PathLike)

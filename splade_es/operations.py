@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING
 
 from splade_es.arguments import check_settings, check_type, checked
-from splade_es.encoders.base import TextEncoder
+from splade_es.handles import Engine, Model, Path
 from splade_es.progress import EncodeProgress, ExportProgress, ScoreProgress, TrainProgress, follow
 from splade_es.quantize import Quantizer
 from splade_es.vectors.export import Format, export_folder
@@ -17,15 +17,14 @@ from splade_es.vectors.folder import EncodeFolder, EncodeSettings
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from splade_es.handles import Engine
     from splade_es.inspection.expand import Expansion
     from splade_es.training.config import TrainConfig
 
 
 def encode(
-    corpus: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    model: str | TextEncoder,
+    corpus: Path,
+    output: Path,
+    model: Model,
     *,
     progress: Callable[[EncodeProgress], object] | None = None,
     **settings: Unpack[EncodeSettings],
@@ -58,23 +57,24 @@ def encode(
 
 
 def encode_steps(
-    corpus: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    model: str | TextEncoder,
+    corpus: Path,
+    output: Path,
+    model: Model,
     **settings: Unpack[EncodeSettings],
 ) -> Generator[EncodeProgress, None, None]:
     """`encode`, step by step: an iterator of its counts."""
-    check_type("corpus", corpus, str | os.PathLike)
-    check_type("output", output, str | os.PathLike)
+    check_type("corpus", corpus, Path)
+    check_type("output", output, Path)
+    check_type("model", model, Model)
     check_settings(settings, EncodeSettings, "encode")
     return EncodeFolder(os.fspath(corpus), os.fspath(output), model, settings).steps()
 
 
 @checked
 def export(
-    vectors: str | os.PathLike[str],
+    vectors: Path,
     format: Format,
-    output: str | os.PathLike[str],
+    output: Path,
     *,
     progress: Callable[[ExportProgress], object] | None = None,
 ) -> ExportProgress:
@@ -104,7 +104,7 @@ def export(
 
 @checked
 def export_steps(
-    vectors: str | os.PathLike[str], format: Format, output: str | os.PathLike[str]
+    vectors: Path, format: Format, output: Path
 ) -> Generator[ExportProgress, None, None]:
     """`export`, step by step: an iterator of its counts."""
     return export_folder(os.fspath(vectors), format, os.fspath(output))
@@ -189,8 +189,8 @@ def train_steps(
     stop: when it is set, the step is finished, a checkpoint written, and Interrupted raised. The
     other parameters are those of `train`.
     """
-    from splade_es.training.loop import train_steps as steps
     from splade_es.training.config import TrainConfig
+    from splade_es.training.loop import train_steps as steps
 
     check_type("config", config, TrainConfig)
     check_type("resume", resume, bool)
@@ -201,9 +201,9 @@ def train_steps(
 
 @checked
 def score(
-    lines: str | os.PathLike[str],
+    lines: Path,
     teachers: Sequence[str],
-    output: str | os.PathLike[str],
+    output: Path,
     *,
     teacher_scale: float | None = None,
     progress: Callable[[ScoreProgress], object] | None = None,
@@ -238,9 +238,9 @@ def score(
 
 @checked
 def score_steps(
-    lines: str | os.PathLike[str],
+    lines: Path,
     teachers: Sequence[str],
-    output: str | os.PathLike[str],
+    output: Path,
     *,
     teacher_scale: float | None = None,
 ) -> Generator[ScoreProgress, None, None]:

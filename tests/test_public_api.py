@@ -75,8 +75,9 @@ def test_training_from_python(tmp_path: Path, tiny_model: str) -> None:
     lines = [{"query": text.split()[1], "positive": text} for text in TEXTS.values()]
     pairs.write_text("".join(json.dumps(line) + "\n" for line in lines))
     config = splade_es.TrainConfig(
-        data=str(pairs), model=tiny_model, output=str(tmp_path / "model"), steps=2, batch_size=4
-    )
+        data=str(pairs), model=tiny_model, output=str(tmp_path / "model"), steps=2, batch_size=4,
+        doc_length=64,
+    )  # fmt: skip
     seen: list[splade_es.TrainProgress] = []
     result = splade_es.train(config, progress=seen.append)
     assert result == seen[-1] and result.step == 2 and result.best
@@ -150,9 +151,18 @@ def test_errors_come_at_the_call(tmp_path: Path, tiny_model: str) -> None:
             (lambda: engine.index(3), "name must be str, not int"),
             (lambda: index.load_steps(3), "corpus must be str or a path, not int"),
             (lambda: index.load_steps(corpus, 5), "model must be str or TextEncoder or None"),
-            (lambda: index.load_steps(corpus, tiny_model, scale="1"), "scale must be float or None"),
-            (lambda: index.load_steps(corpus, tiny_model, scales=1), "has no argument 'scales'; did"),
-            (lambda: index.load_steps(corpus, tiny_model, resume=1), "resume must be bool, not int"),
+            (
+                lambda: index.load_steps(corpus, tiny_model, scale="1"),
+                "scale must be float or None",
+            ),
+            (
+                lambda: index.load_steps(corpus, tiny_model, scales=1),
+                "has no argument 'scales'; did",
+            ),
+            (
+                lambda: index.load_steps(corpus, tiny_model, resume=1),
+                "resume must be bool, not int",
+            ),
             (lambda: index.search(3), "query must be str, not int"),
             (lambda: index.search("a", k="3"), "k must be int, not str"),
             (lambda: index.search("a", filter="x"), "filter must be Mapping or None, not str"),
@@ -166,7 +176,11 @@ def test_errors_come_at_the_call(tmp_path: Path, tiny_model: str) -> None:
             with pytest.raises(TypeError, match=message):
                 wrong()
         for refused, kind, message in (
-            (lambda: index.load_steps("nowhere", tiny_model), splade_es.CorpusError, "no such file"),
+            (
+                lambda: index.load_steps("nowhere", tiny_model),
+                splade_es.CorpusError,
+                "no such file",
+            ),
             (lambda: index.load_steps(corpus), splade_es.SettingsError, "`model` is missing"),
             (
                 lambda: index.load_steps(corpus, tiny_model, recreate=True, resume=True),
