@@ -14,7 +14,7 @@ import os
 import re
 import sysconfig
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -34,8 +34,6 @@ PACKAGES = (
     "jinja2",
 )
 MAX_DOCUMENTS = 6_000
-TEST_QUESTIONS = 300
-DEV_QUESTIONS = 100
 
 _SKIPPED_FOLDERS = frozenset({"idlelib", "lib2to3", "site-packages", "test", "testing", "tests"})
 _RULE = re.compile(r"[-=~^]{3,}")
@@ -73,16 +71,22 @@ class DemoCounts(NamedTuple):
     test: int
 
 
-def docstrings() -> Iterator[tuple[str, str]]:
-    """(qualified name, docstring) of the standard library and PACKAGES, in a fixed order."""
-    roots = [("", sysconfig.get_path("stdlib"))]
-    for package in PACKAGES:
+def docstrings(
+    packages: Iterable[str] = PACKAGES, stdlib: str | None = None
+) -> Iterator[tuple[str, str]]:
+    """(qualified name, docstring) of the standard library and of packages, in a fixed order.
+
+    packages: those that are not installed are left out; stdlib: folder of the standard library, by
+    default that of this Python.
+    """
+    roots = [("", stdlib or sysconfig.get_path("stdlib"))]
+    for package in packages:
         spec = find_spec(package)
         if spec is not None and spec.submodule_search_locations:
             roots.append((package, spec.submodule_search_locations[0]))
     for package, root in roots:
         for folder, folders, files in os.walk(root):
-            # What starts with _ is vendored or internal, but numpy documents itself in _core.
+            # names with _ are vendored or internal, but numpy has its documentation in _core
             folders[:] = sorted(
                 name
                 for name in folders
@@ -101,12 +105,12 @@ def _in_source(module: str, path: str) -> Iterator[tuple[str, str]]:
         source = file.read()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes are their authors' affair
+            warnings.simplefilter("ignore")  # of invalid escapes in the source
             tree = ast.parse(source)
     except (SyntaxError, ValueError):  # templates, Python 2
         return
     nodes: list[tuple[str, ast.AST]] = [(module, tree)]
-    for name, node in nodes:  # which grows meanwhile
+    for name, node in nodes:  # the list grows while it is read
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             docstring = ast.get_docstring(node)
             if docstring:
@@ -119,7 +123,7 @@ def _in_source(module: str, path: str) -> Iterator[tuple[str, str]]:
 
 
 def example(name: str, docstring: str) -> Example | None:
-    """The question and the document in a docstring, None if it has no such two parts."""
+    """The question and the document in a docstring, or None if it does not have both."""
     if len(docstring.split()) < 25 or "deprecated" in docstring.lower():
         return None
     paragraphs = _prose(docstring)
@@ -164,54 +168,64 @@ def _prose(docstring: str) -> list[str]:
     return paragraphs
 
 
-def examples() -> list[Example]:
-    """At most MAX_DOCUMENTS examples, all questions and all texts different, in a fixed order.
+def examples(found_in: Iterable[tuple[str, str]] | None = None) -> list[Example]:
+    """The examples in docstrings, all questions and all texts different, in a fixed order.
 
-    The order is that of a hash of the names: stable from one machine to the next, and shuffled.
+    found_in: see `docstrings`. The order is that of a hash of the names: it is the same on every
+    machine, and neighbours have nothing in common.
     """
     found: list[Example] = []
     seen: set[str] = set()
-    for name, docstring in docstrings():
+    for name, docstring in docstrings() if found_in is None else found_in:
         item = example(name, docstring)
         if item and not {item.question.lower(), item.text.lower()} & seen:
             seen |= {item.question.lower(), item.text.lower()}
             found.append(item)
     found.sort(key=lambda item: hashlib.sha256(item.id.encode()).digest())
-    return found[:MAX_DOCUMENTS]
+    return found
 
 
-def write_demo(directory: str) -> DemoCounts:
-    """Write the collection in BEIR layout, with the splits test and dev, and train.jsonl.
+def write_demo(
+    directory: str,
+    found: Sequence[Example] | None = None,
+    *,
+    test_questions: int = 300,
+    dev_questions: int = 100,
+) -> DemoCounts:
+    """Write a collection in BEIR layout, with the splits test and dev, and train.jsonl.
 
-    The corpus holds the documents of all splits; a line of train.jsonl has `query`, `positive` and
-    `positive_id`. Raises CorpusError if the directory cannot be written.
+    found: by default the first 6,000 of `examples`. The corpus holds the documents of all splits; a
+    line of train.jsonl has `query`, `positive` and `positive_id`. Raises CorpusError if the
+    directory cannot be written.
     """
-    found = examples()
-    test, dev = found[:TEST_QUESTIONS], found[TEST_QUESTIONS:][:DEV_QUESTIONS]
-    train = found[TEST_QUESTIONS + DEV_QUESTIONS :]
+    if found is None:
+        found = examples()[:MAX_DOCUMENTS]
+    judged = found[: test_questions + dev_questions]
+    train = found[len(judged) :]
+    splits = {"test": judged[:test_questions], "dev": judged[test_questions:]}
     try:
         os.makedirs(os.path.join(directory, "qrels"), exist_ok=True)
         _write(directory, "corpus.jsonl", ({"_id": x.id, "text": x.text} for x in found))
-        _write(directory, "queries.jsonl", ({"_id": x.id, "text": x.question} for x in test + dev))
+        _write(directory, "queries.jsonl", ({"_id": x.id, "text": x.question} for x in judged))
         _write(
             directory,
             "train.jsonl",
             ({"query": x.question, "positive": x.text, "positive_id": x.id} for x in train),
         )
-        for split, judged in (("test", test), ("dev", dev)):
+        for split, items in splits.items():
             with open(os.path.join(directory, "qrels", f"{split}.tsv"), "w") as file:
                 file.write("query-id\tcorpus-id\tscore\n")
-                file.writelines(f"{x.id}\t{x.id}\t1\n" for x in judged)
+                file.writelines(f"{x.id}\t{x.id}\t1\n" for x in items)
     except OSError as exc:
         raise CorpusError(
             f"{directory}: cannot be written ({exc.strerror or exc})",
             "Choose another directory, or free some space.",
         ) from exc
-    return DemoCounts(len(found), len(train), len(dev), len(test))
+    return DemoCounts(len(found), len(train), len(splits["dev"]), len(splits["test"]))
 
 
 def _write(directory: str, name: str, records: Iterable[dict[str, str]]) -> None:
-    # Half a surrogate pair, as docstrings about Unicode may have, is no UTF-8: left out.
+    # half a surrogate pair, as docstrings about Unicode may have, cannot be written as UTF-8
     with open(os.path.join(directory, name), "w", encoding="utf-8", errors="ignore") as file:
         for record in records:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")

@@ -5,12 +5,18 @@ from __future__ import annotations
 import email
 import json
 import re
-import sysconfig
 from pathlib import Path
 
 import pytest
 
-from splade_es.cli.demo_data import DemoCounts, Example, example, examples, write_demo
+from splade_es.cli.demo_data import (
+    DemoCounts,
+    Example,
+    docstrings,
+    example,
+    examples,
+    write_demo,
+)
 from splade_es.data.corpus import read_documents
 from splade_es.data.trec_beir import open_beir
 from splade_es.errors import CorpusError
@@ -109,26 +115,25 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     package.mkdir()
     (package / "__init__.py").write_text(f'"""{docstring(96)}"""\nraise SystemExit("imported")')
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(sysconfig, "get_path", {"stdlib": str(folder)}.__getitem__)
-    monkeypatch.setattr(docstrings, "PACKAGES", ("never_imported", "not_installed"))
     return folder
 
 
+def examples_of(library: Path) -> list[Example]:
+    return examples(docstrings(("never_imported", "not_installed"), str(library)))
+
+
 def test_modules_classes_and_functions_are_read_once_and_never_imported(library: Path) -> None:
-    assert {item.id for item in examples()} == {
+    assert {item.id for item in examples_of(library)} == {
         "never_imported",
         "numbers.C.g",
         *(f"copies.f{n}" for n in range(20)),  # the same words in numbers.py come later
     }
 
 
-def test_the_demo_is_a_beir_directory_with_training_pairs(
-    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(docstrings, "TEST_QUESTIONS", 4)
-    monkeypatch.setattr(docstrings, "DEV_QUESTIONS", 2)
-    monkeypatch.setattr(docstrings, "MAX_DOCUMENTS", 15)
-    assert write_demo(str(tmp_path / "demo")) == DemoCounts(documents=15, train=9, dev=2, test=4)
+def test_the_demo_is_a_beir_directory_with_training_pairs(library: Path, tmp_path: Path) -> None:
+    found = examples_of(library)[:15]
+    counts = write_demo(str(tmp_path / "demo"), found, test_questions=4, dev_questions=2)
+    assert counts == DemoCounts(documents=15, train=9, dev=2, test=4)
     documents = {}
     for item in read_documents(str(tmp_path / "demo")):
         assert isinstance(item, Document)
@@ -153,7 +158,7 @@ def test_the_demo_is_a_beir_directory_with_training_pairs(
 
 def test_the_same_machine_gives_the_same_bytes(library: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        write_demo(str(tmp_path / name))
+        write_demo(str(tmp_path / name), examples_of(library))
     for file in ("corpus.jsonl", "queries.jsonl", "train.jsonl", "qrels/test.tsv"):
         one, two = (tmp_path / name / file for name in ("one", "two"))
         assert one.read_bytes() == two.read_bytes()
@@ -164,17 +169,15 @@ def test_a_directory_that_cannot_be_written_is_one_clear_line(
 ) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CorpusError) as caught:
-        write_demo(str(tmp_path / "file"))
+        write_demo(str(tmp_path / "file"), examples_of(library))
     assert str(caught.value) == (
         f"{tmp_path}/file: cannot be written (Not a directory). "
         "Choose another directory, or free some space."
     )
 
 
-def test_real_docstrings_give_no_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(Path(email.__file__).parent))
-    monkeypatch.setattr(docstrings, "PACKAGES", ("click",))
-    found = examples()
+def test_a_real_document_does_not_contain_its_question_or_name() -> None:
+    found = examples(docstrings(("click",), str(Path(email.__file__).parent)))
     assert len(found) > 80
     for item in found:
         assert 5 <= len(item.question.split()) <= 40
