@@ -53,7 +53,8 @@ class ElasticsearchEngine(ServerEngine):
             retry_on_status=(),
         )
 
-    def _send(self, method: str, path: str, body: bytes | None, timeout: float) -> Any:
+    def send(self, method: str, path: str, body: bytes | None, timeout: float) -> Any:
+        """See `Transport.send`."""
         headers = {"accept": "application/json"}
         if body is not None:
             headers["content-type"] = "application/json"

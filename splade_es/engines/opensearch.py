@@ -59,7 +59,8 @@ class OpenSearchEngine(ServerEngine):
             **options,
         )
 
-    def _send(self, method: str, path: str, body: bytes | None, timeout: float) -> Any:
+    def send(self, method: str, path: str, body: bytes | None, timeout: float) -> Any:
+        """See `Transport.send`."""
         _Connection.last.retry_after = None
         try:
             return self._client.transport.perform_request(

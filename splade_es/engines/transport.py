@@ -62,8 +62,11 @@ class Transport(ABC):
         self.known: dict[str, tuple[FeatureField, list[str]]] = {}
 
     @abstractmethod
-    def _send(self, method: str, path: str, body: bytes | None, timeout: float) -> Any:
-        """The parsed answer; for HEAD, whether there is such a thing. Raises EngineError."""
+    def send(self, method: str, path: str, body: bytes | None, timeout: float) -> Any:
+        """The parsed answer to one request, sent once; for HEAD, whether it exists.
+
+        Raises EngineError.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -81,10 +84,10 @@ class Transport(ABC):
 
         retry: send it again while it may succeed later.
         """
-        body = b"".join([_json_line(line) for line in lines]) or None
+        body = b"".join([json_line(line) for line in lines]) or None
         for attempt in range(ATTEMPTS):
             try:
-                answer = self._send(method, path, body, timeout or self.timeout)
+                answer = self.send(method, path, body, timeout or self.timeout)
                 break
             except Unavailable as error:
                 if not retry or attempt + 1 == ATTEMPTS:
@@ -95,7 +98,8 @@ class Transport(ABC):
         return answer
 
 
-def _json_line(record: Any) -> bytes:
+def json_line(record: Any) -> bytes:
+    """One line of a request body."""
     try:
         line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
         if b"null" not in line:  # orjson writes NaN as null, which a server would accept

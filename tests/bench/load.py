@@ -28,75 +28,71 @@ from queue import Empty, Queue
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from proxy import Proxy
-from splade_es.data.rejects import rejects_file
-from splade_es.engines import connect
+from splade_es.engines.connect import connect_engine
 from splade_es.engines.server import ServerEngine
-from splade_es.engines.transport import _json_line
-from splade_es.indexing.bulk_actions import ToAction
-from splade_es.indexing.load import index_corpus
-from splade_es.indexing.load_settings import quiet
+from splade_es.engines.transport import json_line
+from splade_es.indexing.bulk_actions import ActionBuilder
+from splade_es.indexing.load import Load, LoadSettings
+from splade_es.indexing.load_settings import loading_settings
+from splade_es.indexing.source import VectorSource
 from splade_es.records import Encoded
-from splade_es.vectors.parquet import VectorFolder, open_vectors, read_vectors
+from splade_es.vectors.parquet import open_vectors, read_vectors
 
 INDEX = "bench-load"
 BODY_BYTES = 2_000_000
 
 
-def documents(folder: VectorFolder, count: int) -> Iterator[Encoded]:
-    """That many, read from the disk again and again, each with an id of its own."""
-    rounds = itertools.count()
-    number = 0
-    while number < count:
-        suffix = next(rounds)
-        for document, vector in read_vectors(folder):
-            number += 1
-            if number > count:
-                return
-            id = f"{document.id}#{suffix}"
-            yield Encoded(replace(document, id=id, number=number), vector)
+class Repeated(VectorSource):
+    """That many documents, read from the disk again and again, each with an id of its own."""
+
+    def __init__(self, vectors: str, count: int) -> None:
+        super().__init__(vectors)
+        self.file = None  # no journal
+        self._count = count
+        self._vectors = open_vectors(vectors)
+
+    def items(self) -> Iterator[Encoded]:
+        rounds = itertools.count()
+        number = 0
+        while number < self._count:
+            suffix = next(rounds)
+            for document, vector in read_vectors(self._vectors):
+                number += 1
+                if number > self._count:
+                    return
+                id = f"{document.id}#{suffix}"
+                yield Encoded(replace(document, id=id, number=number), vector)
 
 
-@contextmanager
-def empty_index(engine: ServerEngine, folder: VectorFolder) -> Iterator[None]:
-    if engine.index(INDEX).exists():
-        engine.index(INDEX).delete()
-    engine.index(INDEX).create(folder.meta)
-    with quiet(engine, INDEX):
-        yield
-    engine.index(INDEX).delete()
-
-
-def load(engine: ServerEngine, folder: VectorFolder, count: int, memory: bool = False) -> float:
+def load(engine: ServerEngine, vectors: str, count: int, memory: bool = False) -> float:
     """Seconds for all of them, the files read and the bodies made on the way."""
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        rejects_file(Path(scratch) / "rejects") as rejects,
-        empty_index(engine, folder),
-    ):
+    index = engine.index(INDEX, retry=True)
+    if index.exists():
+        index.delete()
+    with tempfile.TemporaryDirectory() as scratch:
         started = time.perf_counter()
-        told = 0
-        steps = index_corpus(
-            documents(folder, count), folder.vocabulary, engine, INDEX, rejects,
-            settings=folder.settings,
-        )  # fmt: skip
-        for summary in steps:
-            if memory and summary.indexed - told >= count // 10:
-                told = summary.indexed
-                print(f"{told:>12,} {summary.seconds:9.0f} s {resident():8.0f} MB", flush=True)
+        shown = 0
+        settings: LoadSettings = {"rejects": str(Path(scratch, "rejects"))}
+        for done in Load(index, Repeated(vectors, count), settings).steps():
+            if memory and done.indexed - shown >= count // 10:
+                shown = done.indexed
+                print(f"{shown:>12,} {done.seconds:9.0f} s {resident():8.0f} MB", flush=True)
         seconds = time.perf_counter() - started
-        assert (summary.indexed, summary.rejected) == (count, 0)
-        assert engine.index(INDEX).count() == count  # none lost, none doubled
+    assert (done.indexed, done.rejected) == (count, 0)
+    assert index.count() == count  # none lost, none doubled
+    index.delete()
     return seconds
 
 
-def bodies(folder: VectorFolder, count: int) -> list[bytes]:
+def bodies(vectors: str, count: int) -> list[bytes]:
     """The same documents as bulk bodies."""
-    to_action = ToAction(folder.vocabulary, folder.settings, folder.meta.model)
+    source = Repeated(vectors, count)
+    builder = ActionBuilder(source.vocabulary, source.settings, source.meta.model)
     made, body, size = [], [], 0
-    for item in documents(folder, count):
-        id, source, *_ = to_action(*item)
-        assert source is not None
-        lines = _json_line({"index": {"_id": id}}) + _json_line({**source, "splade_id": id})
+    for item in source.items():
+        id, fields, *_ = builder.build(*item)
+        assert fields is not None
+        lines = json_line({"index": {"_id": id}}) + json_line({**fields, "splade_id": id})
         body.append(lines)
         size += len(lines)
         if size > BODY_BYTES:
@@ -105,8 +101,10 @@ def bodies(folder: VectorFolder, count: int) -> list[bytes]:
     return [*made, b"".join(body)] if body else made
 
 
-def replay(engine: ServerEngine, folder: VectorFolder, made: list[bytes], threads: int) -> float:
+def replay(engine: ServerEngine, vectors: str, made: list[bytes], threads: int) -> float:
     """Seconds in which the server takes these bodies from so many threads."""
+    index = engine.index(INDEX)
+    index.create(open_vectors(vectors).meta)
     waiting: Queue[bytes] = Queue()
     for body in made:
         waiting.put(body)
@@ -118,18 +116,20 @@ def replay(engine: ServerEngine, folder: VectorFolder, made: list[bytes], thread
             except Empty:
                 return
             action = "/_bulk?filter_path=items.*.status,items.*.error"
-            answer = engine._send("POST", f"/{INDEX}{action}", body)
+            answer = engine.send("POST", f"/{INDEX}{action}", body, 60.0)
             assert all(item["index"]["status"] == 201 for item in answer["items"])
 
-    with empty_index(engine, folder):
+    with loading_settings(index):
         started = time.perf_counter()
         senders = [threading.Thread(target=send) for _ in range(threads)]
         for sender in senders:
             sender.start()
         for sender in senders:
             sender.join()
-        engine.index(INDEX).refresh()
-        return time.perf_counter() - started
+        index.refresh()
+        seconds = time.perf_counter() - started
+    index.delete()
+    return seconds
 
 
 def resident() -> float:
@@ -151,7 +151,7 @@ def through_proxy(url: str, share: float, stall: float) -> Iterator[ServerEngine
     urls = context.Queue()
     process = context.Process(target=serve, args=(url, share, stall, urls), daemon=True)
     process.start()
-    engine = connect(urls.get(), patient=True)
+    engine = connect_engine(urls.get())
     assert isinstance(engine, ServerEngine)
     yield engine
     engine.close()
@@ -167,32 +167,32 @@ def main() -> None:
     parser.add_argument("--stall", type=float, default=30.0)
     parser.add_argument("--memory", action="store_true")
     options = parser.parse_args()
-    folder = open_vectors(options.vectors)
+    vectors = options.vectors
     count = options.documents
-    engine = connect(options.url)
+    engine = connect_engine(options.url)
     assert isinstance(engine, ServerEngine)
     print(f"{engine.name} {engine.version}, {count:,} documents")
     if options.memory:
         print(f"{'documents':>12} {'after':>11} {'resident':>11}")
-        load(engine, folder, count, memory=True)
+        load(engine, vectors, count, memory=True)
     elif options.faults:
         seconds = {}
         for share in (0.0, options.faults):
             with through_proxy(options.url, share, options.stall) as hurt:
-                seconds[share] = load(hurt, folder, count)
+                seconds[share] = load(hurt, vectors, count)
             ratio = seconds[share] / seconds[0.0]
             print(f"{share:4.0%} of the requests hurt  {seconds[share]:7.1f} s  {ratio:5.2f}")
     else:
-        load(engine, folder, 10_000)  # the server's code is hot only after thousands of documents
-        made = bodies(folder, count)
-        limits = {n: replay(engine, folder, made, n) for n in (1, 2, 4)}
+        load(engine, vectors, 10_000)  # the server's code is hot only after thousands of documents
+        made = bodies(vectors, count)
+        limits = {n: replay(engine, vectors, made, n) for n in (1, 2, 4)}
         for threads, seconds_ in limits.items():
             print(f"bodies replayed, {threads} threads  {count / seconds_:8.0f} documents/s")
         best = min(limits, key=limits.__getitem__)
         ours, theirs = [], [limits[best]]
         for _ in range(2):  # by turns: the machine is not the same from one minute to the next
-            ours.append(load(engine, folder, count))
-            theirs.append(replay(engine, folder, made, best))
+            ours.append(load(engine, vectors, count))
+            theirs.append(replay(engine, vectors, made, best))
         rates = [count / min(times) for times in (theirs, ours)]
         print(f"the best of {best} threads      {rates[0]:8.0f} documents/s")
         print(f"splade-es index           {rates[1]:8.0f} documents/s, {rates[1] / rates[0]:.2f}")

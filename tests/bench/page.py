@@ -17,8 +17,8 @@ import urllib3
 import uvicorn
 
 from splade_es.data.trec_beir import read_queries
-from splade_es.encoders.load import load_text_encoder
-from splade_es.engines import connect
+from splade_es.encoders.load import load_document_encoder
+from splade_es.engines.connect import connect_engine
 from splade_es.inspection.page.app import listen, make_app
 from splade_es.search.searcher import Searcher
 
@@ -30,10 +30,10 @@ def main() -> None:
     parser.add_argument("--url", required=True)
     parser.add_argument("--count", type=int, default=100)
     options = parser.parse_args()
-    engine = connect(options.url)
-    searcher = Searcher(engine, options.index, few=True)
-    documents = load_text_encoder(
-        searcher.encoder.name, searcher.meta.max_length, side="document", few=True
+    engine = connect_engine(options.url)
+    searcher = Searcher(engine.index(options.index), interactive=True)
+    documents = load_document_encoder(
+        searcher.encoder.name, searcher.meta.max_length, interactive=True
     )
     listening = listen("127.0.0.1", 0)
     app = make_app(searcher, documents, ["127.0.0.1"])
@@ -42,7 +42,7 @@ def main() -> None:
     thread.start()
     url = f"http://127.0.0.1:{listening.getsockname()[1]}/api/search"
     texts = [query.text for query in read_queries(options.queries)[: options.count]]
-    print(f"{engine.name} {engine.version}, {engine.count(options.index):,} documents, ms")
+    print(f"{engine.name} {engine.version}, {searcher.index.count():,} documents, ms")
     print(f"{'':>8} {'engine':>8} {'beyond':>8} {'95 %':>8}")
     with urllib3.PoolManager() as http:
         for mode in ("exact", "pruned", "hybrid"):

@@ -17,12 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from splade_es.data.rejects import rejects_file
-from splade_es.engines import connect
+from splade_es.engines.connect import connect_engine
 from splade_es.engines.responses import parts
 from splade_es.engines.server import ServerEngine
 from splade_es.features import feature_names
-from splade_es.indexing.load import index_corpus
+from splade_es.handles import Index
 from splade_es.records import Source
 from splade_es.vectors.parquet import VectorFolder, open_vectors, read_vectors
 
@@ -30,10 +29,10 @@ INDEX = "bench-size"
 
 
 def usual(engine: ServerEngine, folder: VectorFolder) -> None:
-    features: Any = next(iter(engine._feature_types))
+    features = engine.feature_fields[0].mapping
     settings = {"number_of_shards": 1, "number_of_replicas": 0}
     mapping = {"properties": {"splade": features, "text": {"type": "text"}}}
-    engine._request("PUT", INDEX, "", {"settings": settings, "mappings": mapping})
+    engine.request("PUT", f"/{INDEX}", {"settings": settings, "mappings": mapping})
     names = feature_names(folder.vocabulary)
     items = read_vectors(folder)
     while batch := list(islice(items, 500)):
@@ -44,33 +43,32 @@ def usual(engine: ServerEngine, folder: VectorFolder) -> None:
             pairs = zip(vector.ids.tolist(), floats, strict=True)
             weights = {names[id]: weight for id, weight in pairs}
             lines += [{"index": {"_id": document.id}}, {"text": document.body, "splade": weights}]
-        engine._request("POST", INDEX, "/_bulk", *lines)
+        engine.request("POST", f"/{INDEX}/_bulk", *lines)
 
 
-def ours(engine: ServerEngine, folder: VectorFolder, source: Source) -> None:
-    engine.index(INDEX).create(folder.meta, source=source)
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        rejects_file(Path(scratch) / "rejects") as rejects,
-    ):
-        for _ in index_corpus(
-            read_vectors(folder), folder.vocabulary, engine, INDEX, rejects,
-            settings=folder.settings,
-        ):  # fmt: skip
-            pass
+def ours(engine: ServerEngine, vectors: str, source: Source) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        Index(engine, INDEX).load(
+            vectors,
+            source=source,
+            rejects=str(Path(scratch, "rejects")),
+            journal=str(Path(scratch, "journal")),
+        )
 
 
 def settled(engine: ServerEngine) -> tuple[int, dict[str, int]]:
     """The size once all that waits to be merged away is gone."""
-    engine.index(INDEX).settings.write({"soft_deletes.retention_lease.period": "1s"})
+    settings = engine.index(INDEX).settings
+    assert settings
+    settings.write({"soft_deletes.retention_lease.period": "1s"})
     for _ in range(2):
         engine.index(INDEX).refresh()
-        engine._request("POST", INDEX, "/_flush?force=true")
+        engine.request("POST", f"/{INDEX}/_flush?force=true")
         time.sleep(35)
         engine.index(INDEX).force_merge()
-    engine._request("POST", INDEX, "/_flush?force=true")
+    engine.request("POST", f"/{INDEX}/_flush?force=true")
     action = "/_stats/store,segments?include_segment_file_sizes=true"
-    primaries = engine._request("GET", INDEX, action)["_all"]["primaries"]
+    primaries = engine.request("GET", f"/{INDEX}{action}")["_all"]["primaries"]
     sizes = {name: f["size_in_bytes"] for name, f in primaries["segments"]["file_sizes"].items()}
     return primaries["store"]["size_in_bytes"], parts(sizes)
 
@@ -81,22 +79,22 @@ def main() -> None:
     parser.add_argument("--url", required=True)
     options = parser.parse_args()
     folder = open_vectors(options.vectors)
-    engine = connect(options.url)
+    engine = connect_engine(options.url)
     assert isinstance(engine, ServerEngine)
     first = 0
     for name in ("usual", "full", "no-vectors"):
         if engine.index(INDEX).exists():
-            engine._request("DELETE", INDEX)
+            engine.request("DELETE", f"/{INDEX}")
         if name == "usual":
             usual(engine, folder)
         else:
-            ours(engine, folder, "full" if name == "full" else "no-vectors")
+            ours(engine, options.vectors, "full" if name == "full" else "no-vectors")
         total, by_part = settled(engine)
         first = first or total
         described = ", ".join(f"{part} {size / 1e6:.1f}" for part, size in by_part.items())
         label = "usual way" if name == "usual" else f"splade-es, --source {name}"
         print(f"{label:32} {total / 1e6:7.1f} MB  {total / first:5.2f}  ({described})", flush=True)
-    engine._request("DELETE", INDEX)
+    engine.request("DELETE", f"/{INDEX}")
     engine.close()
 
 

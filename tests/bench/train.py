@@ -43,7 +43,7 @@ TITLES = {
 def ours(args: argparse.Namespace) -> list[tuple[float, float]]:
     """(seconds, loss) of each step."""
     from splade_es.training.config import TrainConfig
-    from splade_es.training.loop import train
+    from splade_es.training.loop import train_steps
 
     config = TrainConfig(
         data=args.pairs,
@@ -63,7 +63,7 @@ def ours(args: argparse.Namespace) -> list[tuple[float, float]]:
         log_every=1,
         save_every=args.steps,
     )
-    log = train(config)
+    log = train_steps(config)
     return [(1 / p.steps_per_second, p.loss) for p in log]
 
 
