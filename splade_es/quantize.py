@@ -18,10 +18,11 @@ from splade_es.records import Quantized, SparseRow
 
 @dataclass(frozen=True)
 class Quantizer:
-    """value = round(weight x scale), where a value of 0 is dropped.
+    """Stores a weight as the integer round(weight x scale); a result of 0 is dropped.
 
-    top_k keeps the strongest terms only (of equal weights the smaller vocabulary id), threshold
-    drops weights below it, in the model's own unit. Raises ModelError for a setting out of range.
+    top_k: keep only so many terms, the strongest (of equal weights the smaller vocabulary id);
+    threshold: drop weights below it, in the model's own unit. Raises ModelError for a setting out
+    of range.
     """
 
     scale: float = 100.0

@@ -38,8 +38,25 @@ Qrels: TypeAlias = dict[str, dict[str, int]]
 class Document:
     """One document of a corpus.
 
-    fields: further source fields; place: "corpus.jsonl:7"; number: of the item in its corpus, bad
-    ones counted, from 1.
+    Attributes
+    ----------
+    id : str
+        1 to 512 bytes of UTF-8.
+    text : str
+        The text.
+    title : str
+        Encoded before the text, and searched by BM25 as well.
+    fields : mapping
+        Further fields, stored as they are.
+    place : str
+        Where it was read: "corpus.jsonl:7".
+    number : int
+        Of the line in its corpus, bad lines counted, from 1.
+
+    Examples
+    --------
+    >>> Document("d1", "The heart pumps.", title="Anatomy").body
+    'Anatomy The heart pumps.'
     """
 
     id: str
@@ -51,7 +68,7 @@ class Document:
 
     @property
     def body(self) -> str:
-        """What is encoded and what BM25 sees: title and text, joined as BEIR does."""
+        """What is encoded and what BM25 searches: title and text, joined as BEIR does."""
         return f"{self.title} {self.text}" if self.title else self.text
 
     @classmethod
@@ -61,14 +78,14 @@ class Document:
         return cls(id, text, title)
 
     def to_json(self) -> str:
-        """The line of a corpus that reads as this document."""
+        """The line of a corpus from which this document is read."""
         record = {"_id": self.id, "title": self.title, "text": self.text, **self.fields}
         return json.dumps(record, ensure_ascii=False)
 
     def content_hash(self, settings: str) -> str:
-        """The same for the same title, text and fields, 128 bits as hex digits.
+        """128 bits as hex digits, equal for equal title, text and fields.
 
-        settings: what else its vector depends on, beside what the index remembers.
+        settings: what else the vector depends on, beside what the index remembers.
         """
         content = [self.title, self.text, dict(self.fields), settings]
         try:
@@ -89,7 +106,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query of a test collection."""
+    """One query of a test collection: its id and its text."""
 
     id: str
     text: str
@@ -99,9 +116,15 @@ class Query:
 class SparseRow:
     """The non-zero part of one SPLADE vector, by ascending vocabulary id.
 
-    ids: int32 [n]; weights: float32 [n], all finite and > 0.
-    sources: int32 [n], the character offset pairs' index of the input token whose logit won the
-    max (None unless asked for).
+    Attributes
+    ----------
+    ids : int32 [n]
+        Vocabulary ids.
+    weights : float32 [n]
+        Weights, all finite and above 0.
+    sources : int32 [n] or None
+        For each id the position of the input token that caused it: the one with the largest logit.
+        None unless asked for. `TextEncoder.token_spans` gives the characters of each position.
     """
 
     ids: NDArray[np.int32]
@@ -112,8 +135,8 @@ class SparseRow:
 class Quantized(NamedTuple):
     """One document vector as stored, by ascending vocabulary id.
 
-    ids: int32 [n]; values: int32 [n], each in 1..512; saturated: how many of them were larger and
-    were clipped.
+    ids: int32 [n]; values: int32 [n], each in 1..512; saturated: how many were larger and were
+    clipped.
     """
 
     ids: NDArray[np.int32]
@@ -128,7 +151,7 @@ class Encoded(NamedTuple):
     vector: Quantized
 
 
-#: What a corpus is read as: documents and rejects, or documents that have their vectors already.
+#: What a source yields: documents and bad lines, or documents with their vectors.
 Item = TypeVar("Item", Document | Rejected, Encoded)
 
 
@@ -150,9 +173,20 @@ class Clause(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """One search result. `source` holds the stored fields, without the vector, and as `text` what
-    was encoded, where that is in other fields; `contributions`, where they were asked for, what
-    each feature of the query adds to the score."""
+    """One search result.
+
+    Attributes
+    ----------
+    id : str
+        Of the document.
+    score : float
+        The sum of the contributions; in other modes than "splade", that of BM25 or of the fusion.
+    source : mapping
+        The stored fields, without the vector. `text` is what was encoded, also where a backfill
+        took it from other fields.
+    contributions : mapping of str to float
+        Feature of the query -> what it adds to the score; empty unless asked for.
+    """
 
     id: str
     score: float
@@ -168,7 +202,7 @@ class ScoredId(NamedTuple):
 
 
 class Version(NamedTuple):
-    """A state of a document: `_seq_no`, `_primary_term`, and where it is routed, if not by id."""
+    """A state of a document: `_seq_no`, `_primary_term`, and its routing, if not by id."""
 
     seq_no: int
     primary_term: int
@@ -176,7 +210,7 @@ class Version(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A document as an index has it: `source` holds the fields that were asked for."""
+    """A document as an index has it. source: the fields that were asked for."""
 
     id: str
     version: Version
@@ -186,8 +220,8 @@ class Stored(NamedTuple):
 class Action(NamedTuple):
     """One item of a bulk request: index `source` under `id`, or delete `id` if source is None.
 
-    version: only if the document is still in that state; then, with `merge`, these fields are set
-    and the others stay.
+    version: apply it only if the document is still in that state; merge: set these fields, and let
+    the others stay.
     """
 
     id: str
@@ -199,8 +233,8 @@ class Action(NamedTuple):
 class ItemResult(NamedTuple):
     """What became of one Action, in the terms of the bulk API's per-item status.
 
-    status: 200 replaced, updated or deleted, 201 created, 404 nothing to delete, 409 no longer in
-    that state, else an HTTP error status.
+    status: 200 replaced, updated or deleted; 201 created; 404 nothing to delete; 409 no longer in
+    that state; any other HTTP status from 400 on is an error.
     """
 
     status: int
@@ -208,8 +242,19 @@ class ItemResult(NamedTuple):
 
 
 class IndexStats(NamedTuple):
-    """Size of an index. bytes: on disk, primaries only; parts: what they hold, as far as the engine
-    tells, the largest first."""
+    """Size of an index.
+
+    Attributes
+    ----------
+    documents : int
+        Visible documents.
+    bytes : int
+        On disk, primary shards only.
+    field_type : str
+        Type of the field that holds the vectors.
+    parts : dict of str to int
+        Part of the index -> bytes, the largest first; empty where the engine does not tell.
+    """
 
     documents: int
     bytes: int

@@ -1,4 +1,7 @@
-"""Feature name <-> dimension of the local engine, in a file that only grows."""
+"""Feature name <-> number of a dimension, in a file that only grows.
+
+Qdrant Edge knows the dimensions of a sparse vector by number only.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,11 @@ from splade_es.errors import EngineError
 
 
 class FeatureIds:
-    """The features seen so far. The file has a JSON string a line; line n is dimension n.
+    """The features seen so far. Line n of the file is a JSON string, the name of dimension n.
 
-    What is added is on the disk before `add` returns, and so before a vector can use it. Raises
-    EngineError for a file that `add` did not write.
+    What is added is on the disk before `add` returns, and so before a vector can use it.
+
+    Raises EngineError for a file that `add` did not write.
     """
 
     def __init__(self, file: Path) -> None:

@@ -8,8 +8,10 @@ from splade_es.records import Document, ScoredId
 
 
 class Bm25:
-    """BM25 over title and text, with the parameters of the servers' mapping (`index.json`):
-    k1 = 0.9, b = 0.4, English stop words, no stemming."""
+    """BM25 over title and text, with the parameters of the servers' mapping (`index.json`).
+
+    k1 = 0.9, b = 0.4, English stop words, no stemming.
+    """
 
     def __init__(self, documents: Iterable[Document]) -> None:
         import bm25s  # takes most of a second
@@ -21,7 +23,7 @@ class Bm25:
             bodies.append(document.body)
         tokens = bm25s.tokenize(bodies, stopwords="en", show_progress=False)
         self._has_words = any(tokens.ids)
-        if self._has_words:  # or it divides by their number
+        if self._has_words:  # bm25s divides by their number
             self._bm25 = bm25s.BM25(method="lucene", k1=0.9, b=0.4)
             self._bm25.index(tokens, show_progress=False)
 

@@ -4,8 +4,8 @@
     features.jsonl   the dimension of each feature, which Qdrant Edge knows by number only
     shard/           the shard of Qdrant Edge: vectors, documents, write-ahead log
 
-Edge writes an operation to its log before it looks at it, and one that it cannot apply makes the
-shard unreadable for ever: so every vector and document is checked here, before Edge sees it.
+Edge writes an operation to its log before it validates it, and one that it cannot apply makes the
+shard unreadable: so every vector and document is validated here first.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Vector(NamedTuple):
 
 
 class QdrantIndex:
-    """An open index. Raises, here and in every method, what Edge and the file system raise."""
+    """An open index. Every method raises what Edge and the file system raise; see `LocalStore`."""
 
     def __init__(self, directory: Path) -> None:
         self._feature_ids = FeatureIds(directory / "features.jsonl")
@@ -65,9 +65,11 @@ class QdrantIndex:
         shard.close()
 
     def close(self) -> None:
+        """Release the shard, so that another process can open it."""
         self._shard.close()
 
     def bulk(self, actions: Sequence[Action]) -> list[ItemResult]:
+        """Apply actions in order; one result for each."""
         points = [_point(action.id) for action in actions]
         present = {
             record.id for record in self._shard.retrieve([p for p in points if p], False, False)
@@ -120,15 +122,17 @@ class QdrantIndex:
             self._shard.update(edge.UpdateOperation.upsert_points(points))
 
     def optimize(self) -> None:
-        """Index what is not indexed yet: at once, unless it is ten megabytes and more."""
+        """Build the index of what is not indexed yet; fast below ten megabytes."""
         if self._shard.optimize():
             self._shard.flush()
         self._unoptimized = 0
 
     def count(self) -> int:
+        """Number of documents."""
         return self._shard.count(edge.CountRequest(exact=True))
 
     def search(self, clauses: Sequence[Clause], k: int, filter: Filter | None) -> list[Hit]:
+        """The k best documents with their fields, ties by document id."""
         best = self.search_ids(clauses, k, filter)
         points: list[edge.PointId] = [uuid.uuid5(_POINTS, hit.id) for hit in best]
         payloads = [_payload(record) for record in self._shard.retrieve(points, True, False)]
@@ -183,7 +187,7 @@ class QdrantIndex:
         }
 
     def explain(self, clauses: Sequence[Clause], id: str) -> dict[str, float] | None:
-        """None if there is no such document."""
+        """What each feature adds to the score of a document; None if the document does not exist."""
         point = _point(id)
         records = self._shard.retrieve([point], False, [FIELD]) if point else []
         if not records:
@@ -199,11 +203,13 @@ class QdrantIndex:
     def search_bm25(
         self, texts: Sequence[str], k: int, filter: Filter | None
     ) -> list[list[ScoredId]]:
+        """The k best documents of each text by BM25."""
         if self._bm25 is None:
             self._bm25 = Bm25(map(_document, self._payloads()))
         return self._bm25.search(texts, k, self._allowed(filter))
 
     def document_frequencies(self, features: Sequence[str]) -> list[int]:
+        """In how many documents each feature occurs."""
         counts: Counter[int] = Counter()
         offset = None
         while True:
@@ -216,12 +222,14 @@ class QdrantIndex:
                 return [counts[self._feature_ids.numbers.get(name, -1)] for name in features]
 
     def hashes(self, ids: Sequence[str]) -> dict[str, str]:
+        """Content hash of each document that exists."""
         points: list[edge.PointId] = [point for id in ids if (point := _point(id))]
         payloads = [_payload(record) for record in self._shard.retrieve(points, True, False)]
         sources = {payload["id"]: json.loads(payload["source"]) for payload in payloads}
         return {id: s[HASH_FIELD] for id, s in sources.items() if HASH_FIELD in s}
 
     def ids(self) -> Iterator[str]:
+        """The id of every document."""
         offset = None
         while True:
             request = edge.ScrollRequest(offset, _PAGE, with_payload=_IDS_ONLY, with_vector=False)
@@ -231,6 +239,7 @@ class QdrantIndex:
                 return
 
     def documents(self, ids: Sequence[str]) -> list[Document]:
+        """Title and text of documents, in the order of their ids; unknown ids are left out."""
         points: list[edge.PointId] = [point for id in ids if (point := _point(id))]
         records = self._shard.retrieve(points, True, False)
         found = {document.id: document for document in map(_document, map(_payload, records))}

@@ -1,4 +1,4 @@
-"""Reads the answers of both servers, which share their format."""
+"""Answers of the servers; Elasticsearch and OpenSearch share their format."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PARTS = {
 
 
 def reason(error: Any) -> str:
-    """The innermost cause of an `error` object, which is the one that helps."""
+    """The innermost cause of an `error` object, which says what is wrong."""
     if not isinstance(error, Mapping):
         return str(error)
     cause = next(iter(error.get("root_cause") or [error]))
@@ -48,7 +48,7 @@ def engine_error(
     """The error for an answer with a status of 400 and above.
 
     server: "elasticsearch at http://host:9200". body: parsed JSON, or whatever a proxy sent.
-    retry_after: that header; seconds are understood, a date (RFC 9110) is not.
+    retry_after: that header; seconds are read, a date (RFC 9110) is not.
     """
     error = body.get("error", body) if isinstance(body, Mapping) else body
     detail = reason(error) if isinstance(body, Mapping) else ""
@@ -64,7 +64,7 @@ def engine_error(
             says,
             "Set SPLADE_ES_API_KEY, SPLADE_ES_BEARER_TOKEN, or SPLADE_ES_USERNAME and "
             "SPLADE_ES_PASSWORD, to credentials "
-            + ("that it knows." if status == 401 else "with the right to do this."),
+            + ("that it knows." if status == 401 else "with the privilege to do this."),
         )
     if status == 413:
         return RequestTooLarge(says, "Send less at once.")
@@ -149,8 +149,10 @@ def parts(sizes: Mapping[str, int]) -> dict[str, int]:
 
 
 def text_of(source: Any, fields: Sequence[str]) -> str:
-    """The strings in these fields of a document, one after the other; outer.inner is one in an
-    object."""
+    """The strings in these fields of a document, one after the other.
+
+    "outer.inner" is a field in an object.
+    """
     values = [_value(source, name) for name in fields]
     texts = [
         text
@@ -172,7 +174,7 @@ def _value(source: Any, name: str) -> Any:
 
 
 def _answers(body: Any, server: str) -> Iterator[Mapping[str, Any]]:
-    """The answer of each search. Raises for one that failed: it would pass for an empty one."""
+    """The answer of each search. Raises for one that failed, which would look like an empty one."""
     for answer in body["responses"]:
         if "error" in answer:
             raise engine_error(answer["status"], answer, server)

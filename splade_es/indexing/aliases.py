@@ -1,7 +1,7 @@
-"""Indices behind an alias: built beside the one in use, looked over, and swapped in at once.
+"""Indices behind an alias: built beside the one in use, checked, and swapped in one step.
 
-The indices of an alias are called `NAME-<date>-<n>`; the earlier ones stay until somebody deletes
-them, so that one can go back.
+The indices of an alias are called NAME-<date>-<n>. The earlier ones stay until somebody deletes
+them, so that `rollback` can go back.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Sample:
         self._limit = 2**64 - 1
 
     def add(self, id: str, features: Mapping[str, int]) -> None:
+        """Take a document, or leave it: the ids with the smallest hashes stay."""
         if id_hash(id) > self._limit:
             return
         self.features[id] = dict(islice(features.items(), MAX_CLAUSES))
@@ -83,7 +84,17 @@ def publish(alias: EngineIndex, index: EngineIndex) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Rollback:
-    """An alias that went back. index: where it points now; previous: where it pointed before."""
+    """An alias that went back.
+
+    Attributes
+    ----------
+    alias : str
+        Its name.
+    index : str
+        The index that it points to now.
+    previous : str
+        The index that it pointed to before; it still exists.
+    """
 
     alias: str
     index: str

@@ -1,7 +1,7 @@
 """A document with its vector as an item of a bulk request.
 
-A document has some hundred terms, so they are handled all at once, not one by one in Python: a
-loader on the server's machine takes the processor from it.
+The hundreds of terms of a document are handled as arrays, not one by one in Python: a loader often
+shares the processor with the server.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _Strings: TypeAlias = NDArray[np.object_]
 class ActionBuilder:
     """Makes the bulk action of a document: its source fields, its features and their companions.
 
-    vocabulary: token of each id; settings: see `Document.content_hash`; model: its name, for those
-    who look at the index. The companions are there because neither Kibana nor OpenSearch Dashboards
-    can show or aggregate a sparse vector. Raises ModelError for an unfit vocabulary.
+    vocabulary: token of each id; settings: see `Document.content_hash`; model: its name, which each
+    document shows. The companion fields exist because neither Kibana nor OpenSearch Dashboards can
+    chart or aggregate a sparse vector. Raises ModelError for an unfit vocabulary.
     """
 
     def __init__(self, vocabulary: list[str], settings: str, model: str) -> None:
@@ -51,7 +51,7 @@ class ActionBuilder:
         self._names = _strings(names)
         self._tokens = _strings(vocabulary)
         self._surfaces = [surface(token) for token in vocabulary]
-        # those that do not stand in JSON as they should be shown
+        # tokens whose JSON differs from what a person should read
         self._odd = np.array(
             [
                 not _SPLIT.isdisjoint(token) or orjson.dumps(name) != f'"{token}"'.encode()
@@ -60,6 +60,7 @@ class ActionBuilder:
         )
 
     def build(self, document: Document, row: Quantized) -> Action:
+        """The action that indexes a document."""
         order = np.argsort(-row.values, kind="stable")  # the strongest first, then by id
         ids, values = row.ids[order], row.values[order].tolist()
         features = dict(zip(self._names[ids].tolist(), values, strict=True))
@@ -80,7 +81,7 @@ class ActionBuilder:
         return Action(document.id, source)
 
     def _new(self, document: Document, ids: NDArray[np.int32]) -> list[str]:
-        """The first tokens that are not in the text."""
+        """The strongest tokens that the text does not contain."""
         body = document.body.lower()
         new: list[str] = []
         for id in ids.tolist():
@@ -91,7 +92,7 @@ class ActionBuilder:
         return new
 
     def _view(self, features: dict[str, int], ids: NDArray[np.int32]) -> str:
-        """Tokens with their weights, to be read."""
+        """Tokens with their weights, for people to read."""
         if self._odd[ids].any():
             pairs = zip(self._tokens[ids].tolist(), features.values(), strict=True)
             return " ".join([f"{token}:{value}" for token, value in pairs])

@@ -49,8 +49,10 @@ def _with_actions(
 def _group(
     actions: Iterable[tuple[Document, Action, int, int]], sender: BulkSender
 ) -> Iterator[BulkRequest]:
-    """No id comes twice in a request: an item sent again could overtake the other. And a huge
-    document goes alone, because servers short of memory refuse a request as a whole."""
+    """No id comes twice in a request: an item that is sent again could overtake the other.
+
+    A huge document goes alone, because servers short of memory refuse a request as a whole.
+    """
     request = BulkRequest([], [], 0, 0)
     ids: set[str] = set()
     for document, action, size, saturated in actions:

@@ -1,7 +1,7 @@
-"""Bulk requests to an engine, several at once, each to its end, and none lost.
+"""Bulk requests to an engine: several at once, each until it is done, none lost.
 
-The clients' own helpers give up where a load must go on: they do not repeat what was refused for
-the moment, end with a lost connection, and cannot split what is too large.
+The helpers of the clients give up where a load must continue: they do not repeat items that were
+refused for the moment, end with a lost connection, and cannot split a request that is too large.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from splade_es.engines.retry import ATTEMPTS, pause
 from splade_es.errors import RequestTooLarge, Unavailable
 from splade_es.records import Action, Document, ItemResult
 
-# A request that a resend can afford; both servers take a few MB best.
+# Bytes of a request. Both servers are fastest with a few MB, and a resend should be cheap.
 _SMALLEST, _FIRST = 64_000, 1_000_000
 _MOST_CONNECTIONS = 8
-# A larger request, or one more connection, is kept if it brings as much more.
+# A larger request, or one more connection, is kept if the rate grows by this factor.
 _WORTH = 1.05
 
 
 class BulkRequest(NamedTuple):
-    """Documents to be sent together, with the action of each.
+    """Documents that are sent together, with the action of each.
 
-    size: about the bytes of its body; saturated: weights of theirs that were clipped.
+    size: approximate bytes of its body; saturated: weights that were clipped.
     """
 
     documents: list[Document]
@@ -37,7 +37,7 @@ class BulkRequest(NamedTuple):
 
 
 class Pace:
-    """How much is sent at once: grown while that pays, cut back when the server has enough.
+    """How much is sent at once: grown while that pays, cut back when the server is overloaded.
 
     connections: requests in flight at once; size: bytes that a request should have; largest: bytes
     that it may have.
@@ -46,17 +46,19 @@ class Pace:
     LARGEST = 4_000_000
 
     def __init__(self, largest: int = LARGEST) -> None:
-        self.connections = 2  # one is rarely enough: the server waits while the next is made
+        self.connections = 2  # with one, the server waits while the next request is built
         self.size = min(_FIRST, largest)
         self._largest = largest
         self._best = 0.0  # bytes a second
-        self._before = (self.connections, self.size)  # the step was taken from there
-        self._refused_growth = 0  # steps in a row that brought nothing
+        self._before = (self.connections, self.size)  # where the last step began
+        self._refused_growth = 0  # steps in a row that gained nothing
         self._restart()
 
     def sent(self, size: int, waiting: bool) -> None:
-        """A request of this size is done. waiting: whether another was ready to be sent; if not,
-        it is the encoder that sets the pace."""
+        """A request of this size is done.
+
+        waiting: whether another was ready to be sent; otherwise the encoder sets the pace.
+        """
         self._requests += 1
         self._bytes += size
         if not waiting:
@@ -79,7 +81,7 @@ class Pace:
             self.connections = (self.connections + 1) // 2
         else:
             self.size = max(_SMALLEST, self.size // 2)
-        self._best, self._refused_growth = 0.0, 0  # what paid before need not pay now
+        self._best, self._refused_growth = 0.0, 0  # the best rate so far no longer says anything
         self._before = (self.connections, self.size)
         self._restart()
 
@@ -101,11 +103,11 @@ class Pace:
 
 
 class BulkSender:
-    """Sends requests by threads of its own, as many at once as the pace allows.
+    """Sends requests in threads of its own, as many at once as the pace allows.
 
     finished: called for each request with the last result of each of its documents, by one thread
-    at a time. Two requests with the same id are never under way together, so that of two documents
-    with one id the last wins.
+    at a time. Two requests with the same id are never in flight together, so that of two documents
+    with one id the last one wins.
     """
 
     def __init__(
@@ -118,8 +120,8 @@ class BulkSender:
         self._finished = finished
         self._pace = pace
         self._queue: deque[BulkRequest] = deque()
-        self._active = 0  # requests under way
-        self._ids: set[str] = set()  # of what is queued or under way
+        self._active = 0  # requests in flight
+        self._ids: set[str] = set()  # of what is queued or in flight
         self._failure: BaseException | None = None
         self._stopping = threading.Event()
         self._change = threading.Condition()
@@ -132,11 +134,11 @@ class BulkSender:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is queued or under way."""
+        """Whether nothing is queued or in flight."""
         return not self._queue and not self._active
 
     def put(self, request: BulkRequest) -> None:
-        """Hand over a request, as soon as there is room. Raises what stopped the sending."""
+        """Queue a request as soon as there is room. Raises the error that stopped the sending."""
         ids = {action.id for action in request.actions}
         with self._change:
             self._wait_until(
@@ -151,12 +153,12 @@ class BulkSender:
             self._change.notify_all()
 
     def finish(self) -> None:
-        """Wait until all is done. Raises what stopped the sending."""
+        """Wait until everything is sent. Raises the error that stopped the sending."""
         with self._change:
             self._wait_until(lambda: self.idle)
 
     def stop(self) -> None:
-        """Let what is under way end, and send nothing more; after `finish` there is none."""
+        """Wait for what is in flight, and send nothing more."""
         self._stopping.set()
         for thread in self._threads:
             thread.join()
@@ -194,7 +196,7 @@ class BulkSender:
         return None
 
     def _deliver(self, actions: Sequence[Action], size: int) -> list[ItemResult]:
-        """The result of each action, once none may pass later. Raises Unavailable."""
+        """The result of each action, once none is to be repeated. Raises Unavailable."""
         results = [ItemResult(0)] * len(actions)
         left = list(range(len(actions)))
         for attempt in range(ATTEMPTS):
@@ -221,11 +223,13 @@ class BulkSender:
                     return results
                 refusal = results[left[0]]
                 if len(left) == 1 and refusal.status == 429 and attempt + 1 == ATTEMPTS:
-                    return results  # alone, and still refused: too large for the server's memory
+                    return (
+                        results  # alone, and still refused: too large for the memory of the server
+                    )
                 problem = Unavailable(
-                    f"{self._index.engine.name} at {self._index.engine.where} takes no more for now "
+                    f"{self._index.engine.name} at {self._index.engine.where} is overloaded "
                     f"({refusal.status}: {refusal.reason})",
-                    "Give it time, and try again.",
+                    "Try again later.",
                     status=refusal.status,
                 )
             with self._change:

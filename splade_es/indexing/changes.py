@@ -1,5 +1,7 @@
-"""What a corpus changes in an index that is there: unchanged documents need not be encoded again,
-and those that the corpus no longer has can be deleted.
+"""What a corpus changes in an index that exists.
+
+Unchanged documents need not be encoded again, and documents that the corpus no longer contains can
+be deleted.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ _WINDOW = 500
 
 
 class Unchanged:
-    """Leaves out the documents that are in an index with the same content and settings.
+    """Leaves out the documents that an index has with the same content and settings.
 
-    settings: see `Document.content_hash`. count: of those left out. The last of two documents with
-    one id wins: between the look into the index and the acknowledgement, an id counts as changed.
+    settings: see `Document.content_hash`. count: of those left out. Of two documents with one id the
+    last one wins: from the look into the index until the acknowledgement an id counts as changed.
     """
 
     def __init__(self, index: EngineIndex, settings: str) -> None:
@@ -37,7 +39,7 @@ class Unchanged:
         self._lock = threading.Lock()
 
     def changed(self, items: Iterable[Item]) -> Iterator[Item]:
-        """What is to be encoded and sent, in order."""
+        """The items that must be encoded and sent, in order."""
         window: list[Item] = []
         for item in items:
             window.append(item)
@@ -47,20 +49,20 @@ class Unchanged:
         yield from self._changed(window)
 
     def acknowledged(self, ids: Iterable[str]) -> None:
-        """These are in the index now, or were refused."""
+        """Note that these ids are in the index now, or were refused."""
         with self._lock:
             self._under_way.subtract(ids)
             self._under_way = +self._under_way
 
     def left_out(self) -> list[int]:
-        """Numbers of those left out since this was last asked."""
+        """Numbers of the documents left out since the last call."""
         with self._lock:
             numbers, self._left_out = self._left_out, []
         return numbers
 
     def _changed(self, window: list[Item]) -> list[Item]:
         documents = [d for item in window if isinstance(d := document_of(item), Document)]
-        with self._lock:  # before the look: what is acknowledged after it may have been missed
+        with self._lock:  # read first: an acknowledgement after the look may be missed by it
             busy = set(self._under_way)
         there = self._index.hashes([d.id for d in documents]) if documents else {}
         kept = []
@@ -83,15 +85,15 @@ class Unchanged:
 class SeenIds:
     """The ids of a corpus, in eight bytes each.
 
-    Two ids may share their eight bytes; then one that is missing counts as seen, and stays: with a
-    billion ids that happens to one document in ten billion.
+    Two ids may share their eight bytes. Then a missing one counts as seen, and stays: with a billion
+    ids that happens to one document in ten billion.
     """
 
     def __init__(self) -> None:
         self._hashes = array("Q")
 
     def watch(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The same items, after a look at their ids."""
+        """The same items; their ids are recorded as they pass."""
         for item in items:
             document = document_of(item)
             if isinstance(document, Document):
@@ -99,7 +101,7 @@ class SeenIds:
             yield item
 
     def missing(self, ids: Iterable[str]) -> Iterator[str]:
-        """Those of the ids that were never seen."""
+        """The ids that were never seen."""
         seen = np.unique(np.frombuffer(self._hashes, np.uint64))
         for id in ids:
             hash = np.uint64(id_hash(id))
@@ -109,7 +111,7 @@ class SeenIds:
 
 
 def delete_missing(index: EngineIndex, seen: SeenIds) -> int:
-    """Delete the documents of an index that a corpus does not have; how many there were."""
+    """Delete the documents that a corpus does not contain. Returns how many."""
     index.refresh()
     deleted = 0
 
@@ -125,7 +127,7 @@ def delete_missing(index: EngineIndex, seen: SeenIds) -> int:
 
     sender = BulkSender(index, finished, Pace())
     try:
-        missing = iter([*seen.missing(index.ids())])  # all are read before any is deleted
+        missing = iter([*seen.missing(index.ids())])  # all are read before the first is deleted
         while batch := [Action(id, None) for id in islice(missing, _WINDOW)]:
             sender.put(BulkRequest([], batch, 0, 0))
         sender.finish()

@@ -1,9 +1,9 @@
-"""What a load has done so far, so that it goes on after any death of either side.
+"""What a load has done so far, so that it continues after a crash of either side.
 
-A file of JSON lines: the header says what is loaded into what, and each further line one request
-whose documents are all acknowledged or rejected. A line is on the disk before the next request is
-counted. A line cut short by a crash is as if it had never been: its documents are sent again, and
-an id and its content stay the same.
+A file of JSON lines: the header says what is loaded into which index, and each further line is one
+request whose documents are all acknowledged or rejected. A line is on the disk before the next
+request is counted. A line that a crash cut short is ignored: its documents are sent again, with the
+same ids and contents.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from splade_es.records import Document, Item, Rejected, document_of
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """One request, to its end.
+    """One request that is done.
 
-    numbers: of its documents in the corpus, as runs [first, last]; unchanged: of those that were
-    left out before it, for one of them may have come before another of the same id that was not;
-    digest: of the documents; refused: number -> what the engine said, of those it rejected.
+    numbers: of its documents in the corpus, as runs [first, last]; unchanged: of the documents left
+    out before it, because one of them may precede a changed one of the same id; digest: of the
+    documents; refused: number -> reason, of the documents that the engine rejected.
     """
 
     numbers: list[list[int]]
@@ -43,9 +43,11 @@ class Done:
 
 
 class Journal:
-    """The journal of one load, which no other process may write to. Safe for several threads under
-    the lock of the caller. Close it; `finish` it when all is done. bound: whether it is known to be
-    that of this load."""
+    """The journal of one load. No other process can open it.
+
+    Several threads may use it under a lock of their own. `finish` it when all is done, and close it
+    in any case. bound: whether it is known to belong to this load.
+    """
 
     def __init__(self, path: Path, file: BinaryIO, header: dict[str, Any], done: list[Done]):
         self.path = path
@@ -56,32 +58,32 @@ class Journal:
 
     @staticmethod
     def open(path: Path, *, resume: bool = False, recreate: bool = False) -> Journal:
-        """The journal at a path; its header is {} if it is new.
+        """Open the journal at a path; the header of a new one is {}.
 
-        resume: go on with the one that is there, if any; recreate: overwrite it. Raises CorpusError
-        if one is there and neither is said, or if another process has it.
+        resume: continue the one that exists, if any; recreate: overwrite it. Raises CorpusError if
+        one exists and neither is set, or if another process has it open.
         """
         try:
             file = path.open("r+b" if path.exists() else "x+b")
         except OSError as error:
             raise CorpusError(
                 f"{path}: the journal cannot be written ({error.strerror})",
-                "Name another file with --journal.",
+                "Name another file with `journal`.",
             ) from error
         try:
             _lock(file, path)
             content = file.read()
             if content and not content.startswith(b'{"index":'):
                 raise CorpusError(
-                    f"{path}: is no journal of splade-es", "Name another file with --journal."
+                    f"{path}: not a journal of splade-es", "Name another file with `journal`."
                 )
             lines = [] if recreate else _whole_lines(content)
             header, done = _read(path, lines)
             if header and not resume:
                 count = sum(total(d.numbers) for d in done)
                 raise CorpusError(
-                    f"{path}: an earlier load ended there after {count:,} documents",
-                    "Go on with it by --resume, or delete this file to begin anew.",
+                    f"{path}: an earlier load ended after {count:,} documents",
+                    "Continue it with `resume`, or delete this file to start over.",
                 )
             file.truncate(sum(map(len, lines)))
             file.seek(0, os.SEEK_END)
@@ -91,9 +93,9 @@ class Journal:
         return Journal(path, file, header, done)
 
     def bind(self, bound: dict[str, Any], facts: dict[str, Any]) -> None:
-        """Write the header of a new journal, or check that what is there was begun by the same.
+        """Write the header of a new journal, or check that an existing one belongs to the same load.
 
-        bound: what must be the same when the load goes on; facts: what was so when it began.
+        bound: what must be the same when the load continues; facts: what was true when it began.
         Raises CorpusError, with the name of what differs.
         """
         if not self.header:
@@ -103,12 +105,12 @@ class Journal:
             if self.header.get(name) != value:
                 raise CorpusError(
                     f"{self.path}: this load was begun with another {name}",
-                    "Resume with what it was begun with, or delete this file to begin anew.",
+                    "Resume with the same settings, or delete this file to start over.",
                 )
         self.bound = True
 
     def remaining(self, items: Iterable[Item], rejects: Rejects) -> Iterator[Item]:
-        """What is not done yet. What the engine refused goes to `rejects` again.
+        """The items that are not done yet. What the engine refused goes to `rejects` again.
 
         Raises CorpusError if a document that is done has changed since.
         """
@@ -117,7 +119,7 @@ class Journal:
         check = _Check(self.done, self.header.get("setting", ""), self.path)
         for item in items:
             document = document_of(item)
-            if isinstance(document, Rejected):  # its line was none that could be done
+            if isinstance(document, Rejected):  # it was never sent
                 yield item
             elif unchanged.at(document.number) is None:
                 entry = sent.at(document.number)
@@ -130,7 +132,7 @@ class Journal:
         check.end()
 
     def record(self, done: Done) -> None:
-        """Returns when it is on the disk. Raises CorpusError."""
+        """Append a request that is done; returns when it is on the disk. Raises CorpusError."""
         self._write(asdict(done))
 
     def finish(self) -> None:
@@ -152,12 +154,12 @@ class Journal:
         except OSError as error:
             raise CorpusError(
                 f"{self.path}: the journal cannot be written ({error.strerror})",
-                "Free some space, and go on with --resume.",
+                "Free some space, and continue with `resume`.",
             ) from error
 
 
 def digest(documents: Iterable[tuple[str, str]]) -> str:
-    """SHA-256 of the ids and the hashes of documents, as a journal keeps it."""
+    """SHA-256 of the ids and content hashes of documents."""
     total = hashlib.sha256()
     for id, content_hash in documents:
         total.update(f"{id} {content_hash}\n".encode())
@@ -181,7 +183,7 @@ def total(runs: Iterable[list[int]]) -> int:
 
 
 class _Runs:
-    """Which of several lists of runs a number is in; to be asked in ascending order."""
+    """Finds the list of runs that a number is in; ask in ascending order."""
 
     def __init__(self, lists: Iterable[list[list[int]]]) -> None:
         self._runs = sorted((first, last, n) for n, r in enumerate(lists) for first, last in r)
@@ -196,8 +198,10 @@ class _Runs:
 
 
 class _Check:
-    """Compares what is read with what was done, in memory for the requests that were under way at
-    once. settings: see `Document.content_hash`."""
+    """Compares what is read with what was done.
+
+    Keeps in memory the requests that were in flight at once. settings: see `Document.content_hash`.
+    """
 
     def __init__(self, done: list[Done], settings: str, path: Path) -> None:
         self._settings = settings
@@ -216,14 +220,14 @@ class _Check:
                 raise CorpusError(
                     f"{document.place}: this document, or one before it, has changed since "
                     f"{self._path} was begun",
-                    "Resume with the corpus it was begun with, or delete the journal.",
+                    "Resume with the same corpus, or delete the journal.",
                 )
 
     def end(self) -> None:
         if self._left:
             raise CorpusError(
                 f"The corpus has fewer documents than {self._path} says were loaded",
-                "Resume with the corpus it was begun with, or delete the journal.",
+                "Resume with the same corpus, or delete the journal.",
             )
 
 
@@ -240,11 +244,11 @@ def _read(path: Path, lines: list[bytes]) -> tuple[dict[str, Any], list[Done]]:
         if "index" not in header:
             raise ValueError("no header")
         done = [Done(**{f.name: record[f.name] for f in fields(Done)}) for record in records]
-        for d in done:  # JSON has no keys but strings
+        for d in done:  # the keys of JSON are strings
             object.__setattr__(d, "refused", {int(n): text for n, text in d.refused.items()})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorpusError(
-            f"{path}: is no journal of splade-es", "Name another file with --journal."
+            f"{path}: not a journal of splade-es", "Name another file with `journal`."
         ) from error
     return header, done
 

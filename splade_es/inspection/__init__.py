@@ -1,0 +1,1 @@
+"""Why a document matches, and what a model or an index holds."""

@@ -1,8 +1,8 @@
 """Saved objects that show in Kibana and OpenSearch Dashboards what a model put into an index.
 
-Neither can show or aggregate a vector, so all is made of its companion fields. The objects have the
-shape of version 7, the last that both products share, with an empty `migrationVersion`, which asks
-either of them to bring an object up to date
+Neither charts or aggregates a vector (both show it as JSON), so the panels use its companion
+fields. The objects have the shape of version 7, the last that both products share, with an empty
+`migrationVersion`, which makes either of them migrate an object to its own version
 (https://www.elastic.co/docs/api/doc/kibana/operation/operation-post-saved-objects-import,
 https://docs.opensearch.org/latest/dashboards/management/saved-objects/).
 """
@@ -18,21 +18,34 @@ from splade_es.engines.base import check_index_name
 from splade_es.engines.responses import engine_error, unreadable
 from splade_es.errors import EngineError
 
-# Both products must be told that no other site's page sends the request; each ignores the other's.
-# OpenSearch Dashboards would put the objects where this user alone sees them.
+# Each product wants its own header against cross-site requests, and ignores the other's. Without the
+# third OpenSearch Dashboards would put the objects where only this user sees them.
 _HEADERS = {"kbn-xsrf": "splade-es", "osd-xsrf": "splade-es", "securitytenant": "global"}
 _SOURCE_INDEX = "kibanaSavedObjectMeta.searchSourceJSON.index"
 
 
 def dashboard_id(index: str) -> str:
-    """Of the dashboard of an index; those of its parts begin with it."""
+    """The id of the dashboard of an index; the ids of its parts begin with it."""
     return f"splade-es-{index}"
 
 
 def saved_objects(index: str) -> list[dict[str, Any]]:
-    """The data view of an index or alias, the parts of its dashboard, and the dashboard.
+    """The saved objects of a dashboard that shows what a model put into an index.
 
-    An import replaces those of an earlier one. Raises EngineError for what is no index name.
+    Parameters
+    ----------
+    index : str
+        An index or an alias.
+
+    Returns
+    -------
+    list of dict
+        A data view, the panels, and the dashboard. An import replaces those of an earlier one.
+
+    Raises
+    ------
+    EngineError
+        The name is invalid.
     """
     check_index_name(index)
     board = _read("dashboard", index)
@@ -69,16 +82,30 @@ def saved_objects(index: str) -> list[dict[str, Any]]:
 
 
 def ndjson(objects: list[dict[str, Any]]) -> str:
-    """As both products import and export them: a line each."""
+    """The objects as both products import and export them: one line each."""
     return "".join(json.dumps(object, ensure_ascii=False) + "\n" for object in objects)
 
 
 def import_saved_objects(url: str, objects: list[dict[str, Any]]) -> str:
-    """Import them, in place of earlier ones; the URL of the dashboard, without credentials.
+    """Import saved objects into Kibana or OpenSearch Dashboards, in place of earlier ones.
 
-    url: of Kibana or OpenSearch Dashboards, with the path of a space if it is to go there;
-    credentials as for the server, see `Address.parse`. Raises EngineError, also if only some were
-    taken: it names the first that was not.
+    Parameters
+    ----------
+    url : str
+        Of Kibana or OpenSearch Dashboards, with the path of a space if the objects belong there.
+        Credentials come from the environment, as `connect` says.
+    objects : list of dict
+        As `saved_objects` makes them.
+
+    Returns
+    -------
+    str
+        The URL of the dashboard, without credentials.
+
+    Raises
+    ------
+    EngineError
+        The product refused all or some of them; the message names the first.
     """
     address = Address.parse(url)
     base = address.urls[0]

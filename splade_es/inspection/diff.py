@@ -21,14 +21,14 @@ from splade_es.search.searcher import Searcher
 
 # Documents that are encoded by either model at once.
 _WINDOW = 256
-# A cosine that rounding may have kept from 1.
+# A cosine of 1 but for rounding.
 _SAME = 1 - 1e-6
-#: Documents and queries that are named, those that change most.
+#: How many of the documents or queries that change most are named.
 NAMED = 10
 
 
 class TokenChange(NamedTuple):
-    """In how many documents a token stands, before and after."""
+    """In how many documents a token occurs, before and after."""
 
     token: str
     before: int
@@ -36,7 +36,7 @@ class TokenChange(NamedTuple):
 
 
 class WeightChange(NamedTuple):
-    """A token's weight before and after; 0 where it is not there."""
+    """Weight of a token before and after; 0 where it is missing."""
 
     token: str
     before: float
@@ -52,10 +52,22 @@ class Moved(NamedTuple):
 
 @dataclass(frozen=True)
 class Change:
-    """documents, active: before and after; active: terms of a document, on average. tokens: all
-    whose number of documents changes, the most first. moved: of documents, cosine of the two
-    vectors; of queries, the share of results that stay; those that change, the most first. alike:
-    the mean of all of them, None if there were none to compare."""
+    """What differs between two models, or two indices.
+
+    Attributes
+    ----------
+    documents : (int, int)
+        Number of documents before and after.
+    active : (float, float)
+        Mean terms of a document before and after.
+    tokens : list of TokenChange
+        Tokens whose number of documents changes, the largest change first.
+    moved : list of Moved
+        Documents, with the cosine of their two vectors, or queries, with the share of results that
+        stay; those that change most first.
+    alike : float or None
+        The mean over all documents or queries; None if there were none to compare.
+    """
 
     documents: tuple[int, int]
     active: tuple[float, float]
@@ -65,7 +77,15 @@ class Change:
 
 
 def diff_texts(before: TextEncoder, after: TextEncoder, text: str) -> list[WeightChange]:
-    """All tokens that either model finds in a text, the strongest by either first."""
+    """All tokens that either model finds in a text, the strongest first.
+
+    Parameters
+    ----------
+    before, after : TextEncoder
+        The same side of two models.
+    text : str
+        Any text.
+    """
     (row_before,), (row_after,) = before.encode([text]), after.encode([text])
     old = _by_token(before, row_before.ids, row_before.weights)
     new = _by_token(after, row_after.ids, row_after.weights)
@@ -76,8 +96,21 @@ def diff_texts(before: TextEncoder, after: TextEncoder, text: str) -> list[Weigh
 def diff_corpus(
     before: Encoder, after: Encoder, documents: Iterable[Document | Rejected]
 ) -> Change:
-    """What two models make of the same documents. Raises CorpusError for a line that is none."""
-    quantizer = Quantizer()  # what rounds to nothing is in no index
+    """What two models make of the same documents.
+
+    Parameters
+    ----------
+    before, after : Encoder
+        Two models.
+    documents : iterable of Document or Rejected
+        As `read_documents` gives them.
+
+    Raises
+    ------
+    CorpusError
+        A line is not a document.
+    """
+    quantizer = Quantizer()  # weights that round to 0 are in no index
     seen_before: Counter[str] = Counter()
     seen_after: Counter[str] = Counter()
     least: list[tuple[float, str]] = []  # a heap of those that change most, negated
@@ -119,7 +152,17 @@ def diff_corpus(
 
 
 def diff_indices(before: Searcher, after: Searcher, queries: Sequence[Query], k: int) -> Change:
-    """What two indices hold, and how alike their k first results for each query are."""
+    """What two indices hold, and how alike their first k results for each query are.
+
+    Parameters
+    ----------
+    before, after : Searcher
+        Of two indices.
+    queries : sequence of Query
+        May be empty.
+    k : int
+        Results that are compared.
+    """
     old, new = (searcher.index.count() for searcher in (before, after))
     seen_before, seen_after = _frequencies(before), _frequencies(after)
     moved = _moved(before.run(queries, k), after.run(queries, k)) if queries else []

@@ -18,9 +18,22 @@ _UNSPACED = re.compile(
 
 
 class Expansion(NamedTuple):
-    """One token of a sparse vector. word: the part of the text that caused it, or that added most
-    to it where the model sums over the text; start, end: its characters; stored: the integer in an
-    index, None for a query."""
+    """One token of a sparse vector.
+
+    Attributes
+    ----------
+    token : str
+        The token, as in the vocabulary.
+    weight : float
+        As the model gives it.
+    stored : int or None
+        The integer in an index; None for a query.
+    word : str
+        The word of the text that caused it, or that adds most where the model sums over the text;
+        "" where a special token caused it.
+    start, end : int
+        Characters of that word in the text.
+    """
 
     token: str
     weight: float
@@ -31,10 +44,10 @@ class Expansion(NamedTuple):
 
 
 def expand(encoder: TextEncoder, text: str, quantizer: Quantizer | None) -> list[Expansion]:
-    """The tokens of a text, the strongest first; of a query if there is no quantizer.
+    """The tokens of a text, the strongest first.
 
-    word is "" where a special token caused it.
-    Raises QueryError for a text without tokens or not UTF-8.
+    quantizer: as for a document of an index; None for a query. Raises QueryError for a text without
+    any term or not UTF-8.
     """
     check_text(text)
     (row,) = encoder.encode([text], with_sources=True)
@@ -46,7 +59,7 @@ def expand(encoder: TextEncoder, text: str, quantizer: Quantizer | None) -> list
 def expansions(
     encoder: TextEncoder, text: str, row: SparseRow, quantizer: Quantizer | None
 ) -> list[Expansion]:
-    """The tokens of a row that was made of a text, with its sources; see `expand`."""
+    """The tokens of a row of a text that was encoded with its sources; see `expand`."""
     assert row.sources is not None
     stored: dict[int, int] = {}
     if quantizer:
@@ -61,7 +74,7 @@ def expansions(
             continue
         start, end = spans[source]
         while 0 < start < end and _one_word(text[start - 1 : start + 1]):
-            start -= 1  # a token is often a piece of a word: show the whole
+            start -= 1  # a token is often part of a word: show the whole word
         while start < end < len(text) and _one_word(text[end - 1 : end + 1]):
             end += 1
         tokens.append(
@@ -71,5 +84,5 @@ def expansions(
 
 
 def _one_word(pair: str) -> bool:
-    """Whether two neighbouring characters are of one word."""
+    """Whether two neighbouring characters belong to one word."""
     return pair[0].isalnum() and pair[1].isalnum() and not _UNSPACED.search(pair)

@@ -1,4 +1,4 @@
-"""Why a document matches a query: what each token adds to the score, and which words caused it."""
+"""Why a document matches a query: what each token adds, and which words caused it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,20 @@ BM25_DEPTH = 1000
 class Contribution(NamedTuple):
     """One token that query and document share.
 
-    score: what it adds, query_weight x stored / scale; query_weight: as the model gives it; stored:
-    the integer in the index; query_word and document_word: what caused it on either side, "" where
-    that cannot be said; start, end: the characters of the latter in the title and text.
+    Attributes
+    ----------
+    token : str
+        The token, as in the vocabulary.
+    score : float
+        What it adds: query_weight x stored / scale.
+    query_weight : float
+        As the model gives it.
+    stored : int
+        The integer in the index.
+    query_word, document_word : str
+        The word that caused it on either side; "" where that is unknown.
+    start, end : int
+        Characters of document_word in title and text.
     """
 
     token: str
@@ -34,11 +45,23 @@ class Contribution(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """score: the document's, the sum of the contributions, of which the strongest comes first.
+    """Why a document has its score for a query.
 
-    unmatched: tokens of the query that the document has not; bm25 and bm25_rank: its score and
-    place (from 1) if BM25 alone were asked for the words of the query, None if it is not among the
-    first BM25_DEPTH; body: the title and text, "" where the index has none.
+    Attributes
+    ----------
+    id : str
+        Of the document.
+    score : float
+        The sum of the contributions.
+    contributions : list of Contribution
+        Tokens that query and document share, the strongest first.
+    unmatched : list of Expansion
+        Tokens of the query that the document lacks.
+    bm25, bm25_rank : float and int, or None
+        Score and place, from 1, by BM25 for the words of the query; None if the document is not
+        among the first BM25_DEPTH.
+    body : str
+        Title and text; "" where the index has none.
     """
 
     id: str
@@ -53,8 +76,8 @@ class Explanation(NamedTuple):
 def explain(searcher: Searcher, documents: TextEncoder, text: str, id: str) -> Explanation:
     """What makes up the score of one document for a query, whether or not it would be found.
 
-    documents: the document side of the searcher's model. Raises QueryError if there is no such
-    document, or the query has no term.
+    documents: the document side of the searcher's model. Raises QueryError if the document does not
+    exist, or the query has no term.
     """
     row = searcher.encode(text, with_sources=True)
     clauses = searcher.clauses(row)
@@ -75,7 +98,7 @@ def explain(searcher: Searcher, documents: TextEncoder, text: str, id: str) -> E
         if added := scores.get(feature):
             stored, word, start, end = round(added / boost), "", 0, 0
             cause = caused.get(query.token)
-            # else the features are of another text, as a backfill may have made them of any field
+            # otherwise the features are of another text: a backfill takes any field
             if cause and abs((cause.stored or 0) - stored) <= 1 + stored // 20:
                 word, start, end = cause.word, cause.start, cause.end
             contributions.append(

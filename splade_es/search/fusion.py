@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from splade_es.records import ScoredId
 
-#: The constant of the paper: how little the difference between the first places counts.
+#: The constant of the paper. The larger it is, the less the first places differ.
 RANK_CONSTANT = 60
 
 

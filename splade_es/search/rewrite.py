@@ -1,4 +1,4 @@
-"""A query's sparse row -> weighted clauses -> the language of each server."""
+"""A query's sparse row -> weighted clauses, which an engine writes in its own language."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def rewrite(
     """The clauses of a query, strongest first (of equal weights the smaller vocabulary id).
 
     names: feature name of each vocabulary id. scale: of the stored integers; boost = weight / scale
-    undoes it, so that a score reads like the model's own dot product. Keeps at most `top_k` terms,
-    and MAX_CLAUSES in any case, and drops weights below `threshold`. Raises QueryError if `top_k`
-    leaves nothing.
+    undoes it, so that a score equals the model's own dot product. Keeps at most `top_k` terms, and
+    never more than MAX_CLAUSES, and drops weights below `threshold`. Raises QueryError for a `top_k`
+    below 1.
     """
     if top_k is not None and top_k < 1:
         raise QueryError(f"top_k is {top_k}", "Keep at least 1 term of a query.")
-    # Negated, so that a weight which is no number stays, and the engine refuses it by name.
+    # negated, so that NaN stays, and the engine refuses it by name
     terms = [
         (weight, id)
         for id, weight in zip(row.ids.tolist(), row.weights.tolist(), strict=True)

@@ -205,7 +205,7 @@ def test_a_server_that_stays_full_ends_the_load(encoder: Encoder, tmp_path: Path
     with pytest.raises(Unavailable) as caught:
         load(documents, encoder, engine, "x", tmp_path / "rejects")
     assert str(caught.value) == (
-        f"local at {tmp_path} takes no more for now (429: no memory). Give it time, and try again."
+        f"local at {tmp_path} is overloaded (429: no memory). Try again later."
     )
     engine.close()
 

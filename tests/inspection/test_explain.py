@@ -108,7 +108,7 @@ def test_a_pruned_index_of_an_inference_free_model(
     from splade_es.models.pair import EncoderPair, QueryTable
 
     model = SpladeModel.load(tiny_model)
-    table = QueryTable(torch.ones(len(model.tokenizer)), model.silent[: len(model.tokenizer)])
+    table = QueryTable(torch.ones(len(model.tokenizer)), model.suppressed[: len(model.tokenizer)])
     saved = str(tmp_path / "idf")
     EncoderPair(model, table).save(saved)
     corpus = tmp_path / "corpus.jsonl"

@@ -1,7 +1,7 @@
 """The page of one index and its JSON API, which /openapi.json describes.
 
-The page is three files that need no building and no network. What it shows of documents is set as
-text, never as HTML, and its policy lets no other script run.
+The page is three files that need no build and no network. What it shows of documents is set as
+text, never as HTML, and its content security policy allows no other script.
 """
 
 from __future__ import annotations
@@ -80,8 +80,11 @@ class TokenScore(BaseModel):
 
 
 class Found(BaseModel):
-    """A hit. score: the engine's, or that of the fusion; contributions: the strongest first, those
-    of the search by tokens."""
+    """A hit.
+
+    score: of the engine, or of the fusion; contributions: of the search by tokens, the strongest
+    first.
+    """
 
     id: str
     score: float
@@ -132,8 +135,10 @@ class Why(BaseModel):
 
 
 class DocumentToken(BaseModel):
-    """A token of a document. stored: the integer of the index; word: what caused it; new: whether
-    the text does not contain it."""
+    """A token of a document.
+
+    stored: the integer in the index; word: what caused it; new: whether the text lacks it.
+    """
 
     token: str
     stored: int
@@ -159,8 +164,11 @@ class Index(BaseModel):
 
 
 def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> FastAPI:
-    """The page and its API. documents: the document side of the searcher's model; hosts: names by
-    which it may be asked, so that no other site's page can reach it by a name of its own."""
+    """The page and its API.
+
+    documents: the document side of the searcher's model; hosts: names by which it may be requested,
+    so that no other site's page can reach it by a name of its own.
+    """
     app = FastAPI(
         title="splade-es", version=__version__, docs_url=None, redoc_url=None,
         description="How an index answers queries, and why.",
@@ -249,8 +257,7 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
 
     @app.get("/api/document")
     def vector(id: str) -> list[DocumentToken]:
-        """The tokens of a document that the model finds in its text, the strongest first, with what
-        the index has of them."""
+        """Tokens that the model finds in a document's text, with what the index has of them."""
         found = searcher.index.documents([id])
         if not found or not found[0].body.strip():
             raise QueryError(f"The index has no text of the document {id!r}", "Ask for another.")
