@@ -35,7 +35,8 @@ if TYPE_CHECKING:
         TrainingError,
         Unavailable,
     )
-    from splade_es.handles import Engine, Index, connect
+    from splade_es.handles import Engine, connect
+    from splade_es.index_handle import Index
     from splade_es.index_meta import IndexMeta
     from splade_es.inspection.dashboards import import_saved_objects, saved_objects
     from splade_es.inspection.diff import diff_corpus, diff_indices, diff_texts
@@ -131,7 +132,8 @@ _NAMES = {
         "IndexMismatch", "IndexMissing", "Interrupted", "ModelError", "QueryError",
         "RequestTooLarge", "SettingsError", "SpladeEsError", "TrainingError", "Unavailable",
     ],
-    "handles": ["Engine", "Index", "connect"],
+    "handles": ["Engine", "connect"],
+    "index_handle": ["Index"],
     "index_meta": ["IndexMeta"],
     "inspection.dashboards": ["import_saved_objects", "saved_objects"],
     "inspection.diff": ["diff_corpus", "diff_indices", "diff_texts"],

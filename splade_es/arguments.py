@@ -1,4 +1,4 @@
-"""Checks of what callers pass: a wrong type is an error at the call, with the name of the argument."""
+"""A wrong type is an error at the call, with the name of the argument."""
 
 from __future__ import annotations
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING
 
 from splade_es.arguments import check_settings, check_type, checked
-from splade_es.handles import Engine, Model, Path
+from splade_es.handles import Engine
+from splade_es.index_loading import Model, Path
 from splade_es.progress import EncodeProgress, ExportProgress, ScoreProgress, TrainProgress, follow
 from splade_es.quantize import Quantizer
 from splade_es.vectors.export import Format, export_folder

@@ -1,3 +1,3 @@
-"""The version of splade-es. It is a module of its own because the face above imports every floor."""
+"""The version of splade-es: a module of its own, because the face above imports every floor."""
 
 __version__ = "0.1.0"

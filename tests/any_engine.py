@@ -17,7 +17,7 @@ from splade_es.data.rejects import Rejects
 from splade_es.encoders.base import TextEncoder, make_index_meta
 from splade_es.engines.base import Engine
 from splade_es.engines.connect import connect_engine
-from splade_es.handles import Index
+from splade_es.index_handle import Index
 from splade_es.index_meta import IndexMeta
 from splade_es.quantize import Quantizer
 from splade_es.records import Document, Encoded, Rejected

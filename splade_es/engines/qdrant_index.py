@@ -5,7 +5,7 @@
     shard/           the shard of Qdrant Edge: vectors, documents, write-ahead log
 
 Edge writes an operation to its log before it validates it, and one that it cannot apply makes the
-shard unreadable: so every vector and document is validated here first.
+shard unreadable: so every vector and document is validated first, in `local_documents`.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import qdrant_edge as edge
 
 from splade_es.engines.feature_ids import FeatureIds
 from splade_es.engines.local_bm25 import Bm25
-from splade_es.fields import FIELD, HASH_FIELD, ID_FIELD
-from splade_es.limits import MAX_ID_BYTES, MAX_WEIGHT
+from splade_es.engines.local_documents import POINTS, StoredVector, checked, passes, point_of
+from splade_es.fields import FIELD, HASH_FIELD
+from splade_es.limits import MAX_ID_BYTES
 from splade_es.records import Action, Clause, Document, Filter, Hit, ItemResult, ScoredId
 
 META_FILE = "splade-es.json"
-# Edge knows points by number or UUID only; the real id is in the payload.
-_POINTS = uuid.UUID("0d6b0d0e-6d0b-5f0c-9a55-2f2c6a1f3f0e")
 # One optimization of a million documents at the end would take nine gigabytes; in steps, and with
 # segments that are never merged past this size (kB), it takes a few hundred megabytes.
 _OPTIMIZE_EVERY = 100_000
@@ -37,11 +36,6 @@ _CONFIG = edge.EdgeConfig(
 )
 _IDS_ONLY = edge.PayloadSelector.Include(["id"])
 _PAGE = 1000
-
-
-class _Vector(NamedTuple):
-    features: Mapping[str, int]
-    payload: dict[str, str]
 
 
 class QdrantIndex:
@@ -70,11 +64,13 @@ class QdrantIndex:
 
     def bulk(self, actions: Sequence[Action]) -> list[ItemResult]:
         """Apply actions in order; one result for each."""
-        points = [_point(action.id) for action in actions]
+        points = [point_of(action.id) for action in actions]
         present = {
             record.id for record in self._shard.retrieve([p for p in points if p], False, False)
         }
-        final: dict[uuid.UUID, _Vector | None] = {}  # point -> its vector, or None to delete it
+        final: dict[
+            uuid.UUID, StoredVector | None
+        ] = {}  # point -> its vector, or None to delete it
         results = []
         for action, point in zip(actions, points, strict=True):
             if point is None:
@@ -85,7 +81,7 @@ class QdrantIndex:
                 final[point] = None
             else:
                 try:
-                    final[point] = _checked(action.id, action.source)
+                    final[point] = checked(action.id, action.source)
                 except ValueError as exc:
                     results.append(ItemResult(400, str(exc)))
                     continue
@@ -102,7 +98,7 @@ class QdrantIndex:
             self.optimize()
         return results
 
-    def _write(self, vectors: Mapping[uuid.UUID, _Vector]) -> None:
+    def _write(self, vectors: Mapping[uuid.UUID, StoredVector]) -> None:
         self._feature_ids.add(name for vector in vectors.values() for name in vector.features)
         numbers = self._feature_ids.numbers
         points = [
@@ -134,7 +130,7 @@ class QdrantIndex:
     def search(self, clauses: Sequence[Clause], k: int, filter: Filter | None) -> list[Hit]:
         """The k best documents with their fields, ties by document id."""
         best = self.search_ids(clauses, k, filter)
-        points: list[edge.PointId] = [uuid.uuid5(_POINTS, hit.id) for hit in best]
+        points: list[edge.PointId] = [uuid.uuid5(POINTS, hit.id) for hit in best]
         payloads = [_payload(record) for record in self._shard.retrieve(points, True, False)]
         sources = {payload["id"]: payload["source"] for payload in payloads}
         return [Hit(hit.id, hit.score, json.loads(sources[hit.id])) for hit in best]
@@ -183,12 +179,12 @@ class QdrantIndex:
         return {
             payload["id"]
             for payload in self._payloads()
-            if _passes(json.loads(payload["source"]), filter)
+            if passes(json.loads(payload["source"]), filter)
         }
 
     def explain(self, clauses: Sequence[Clause], id: str) -> dict[str, float] | None:
-        """What each feature adds to the score of a document; None if the document does not exist."""
-        point = _point(id)
+        """What each feature adds to the score of a document; None if it does not exist."""
+        point = point_of(id)
         records = self._shard.retrieve([point], False, [FIELD]) if point else []
         if not records:
             return None
@@ -223,7 +219,7 @@ class QdrantIndex:
 
     def hashes(self, ids: Sequence[str]) -> dict[str, str]:
         """Content hash of each document that exists."""
-        points: list[edge.PointId] = [point for id in ids if (point := _point(id))]
+        points: list[edge.PointId] = [point for id in ids if (point := point_of(id))]
         payloads = [_payload(record) for record in self._shard.retrieve(points, True, False)]
         sources = {payload["id"]: json.loads(payload["source"]) for payload in payloads}
         return {id: s[HASH_FIELD] for id, s in sources.items() if HASH_FIELD in s}
@@ -240,7 +236,7 @@ class QdrantIndex:
 
     def documents(self, ids: Sequence[str]) -> list[Document]:
         """Title and text of documents, in the order of their ids; unknown ids are left out."""
-        points: list[edge.PointId] = [point for id in ids if (point := _point(id))]
+        points: list[edge.PointId] = [point for id in ids if (point := point_of(id))]
         records = self._shard.retrieve(points, True, False)
         found = {document.id: document for document in map(_document, map(_payload, records))}
         return [found[id] for id in ids if id in found]
@@ -262,53 +258,3 @@ def _payload(record: edge.Record) -> dict[str, Any]:
 
 def _document(payload: Mapping[str, Any]) -> Document:
     return Document.from_source(payload["id"], json.loads(payload["source"]))
-
-
-def _passes(source: Mapping[str, Any], filter: Filter) -> bool:
-    """Whether a document has one of the wanted values in each field, as the servers compare."""
-    for name, wanted in filter.items():
-        value = source.get(name)
-        values = value if isinstance(value, list) else [value]
-        asked = wanted if isinstance(wanted, (list, tuple)) else [wanted]
-        if not {_term(v) for v in values} & {_term(v) for v in asked} - {None}:
-            return False
-    return True
-
-
-def _term(value: Any) -> str | None:
-    """A value as an index term; None for one that is not indexed."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return f"{value:g}" if abs(value) < 1e6 else repr(value)
-    # the mapping leaves longer strings out (`ignore_above`)
-    return value if isinstance(value, str) and len(value) <= 256 else None
-
-
-def _point(id: str) -> uuid.UUID | None:
-    """The point of a document id; None if no engine takes this id."""
-    try:
-        size = len(id.encode("utf-8"))
-    except UnicodeEncodeError:
-        return None
-    return uuid.uuid5(_POINTS, id) if 1 <= size <= MAX_ID_BYTES else None
-
-
-def _checked(id: str, source: Mapping[str, Any]) -> _Vector:
-    """Raises ValueError, with the reason, for what Edge cannot keep or a server would not."""
-    features = source.get(FIELD, {})
-    if not isinstance(features, Mapping):
-        raise ValueError(f"{FIELD} is not an object of features and weights")
-    for name, value in features.items():
-        if type(name) is not str or type(value) is not int or not 1 <= value <= MAX_WEIGHT:
-            raise ValueError(
-                f"the weight of the feature {name!r} is {value!r}, not an integer in 1 to {MAX_WEIGHT}"
-            )
-    fields = {name: value for name, value in source.items() if name not in (FIELD, ID_FIELD)}
-    try:
-        # As text, because Edge rounds large integers and cannot read deep objects back.
-        stored = json.dumps(fields, allow_nan=False, ensure_ascii=False)
-        stored.encode("utf-8")
-    except (TypeError, ValueError, RecursionError) as exc:
-        raise ValueError(f"the document cannot be written as JSON: {exc}") from exc
-    return _Vector(features, {"id": id, "source": stored})

@@ -80,9 +80,8 @@ class ServerIndex:
     ) -> None:
         check_field_type(self.engine, field_type)
         self._requests.forget()
-        fields = [
-            f for f in self._requests.transport.feature_fields if field_type in (None, f.type)
-        ]
+        known = self._requests.transport.feature_fields
+        fields = [field for field in known if field_type in (None, field.type)]
         for field in fields:
             body = index_body(meta, field.mapping, source=source)
             if source == "no-vectors":
@@ -92,10 +91,8 @@ class ServerIndex:
                 return
             except FieldTypeMissing as error:
                 if field is fields[-1]:
-                    raise FieldTypeMissing(
-                        f"{self._server} has no field type {field.type}",
-                        "Choose another `field_type`.",
-                    ) from error
+                    says = f"{self._server} has no field type {field.type}"
+                    raise FieldTypeMissing(says, "Choose another `field_type`.") from error
 
     def exists(self) -> bool:
         try:
@@ -298,8 +295,6 @@ class ServerIndex:
         return results
 
 
-def _with_text(source: dict[str, Any], text_fields: list[str]) -> dict[str, Any]:
+def _with_text(source: dict[str, Any], fields: list[str]) -> dict[str, Any]:
     """Hits of an index that others made show as `text` what was encoded."""
-    if not text_fields:
-        return source
-    return {**source, "title": "", "text": text_of(source, text_fields)}
+    return {**source, "title": "", "text": text_of(source, fields)} if fields else source

@@ -26,8 +26,9 @@ _WINDOW = 500
 class Unchanged:
     """Leaves out the documents that an index has with the same content and settings.
 
-    settings: see `Document.content_hash`. count: of those left out. Of two documents with one id the
-    last one wins: from the look into the index until the acknowledgement an id counts as changed.
+    settings: see `Document.content_hash`. count: of those left out. Of two documents with one
+    id the last one wins: from the look into the index until the acknowledgement an id counts as
+    changed.
     """
 
     def __init__(self, index: EngineIndex, settings: str) -> None:
@@ -85,8 +86,8 @@ class Unchanged:
 class SeenIds:
     """The ids of a corpus, in eight bytes each.
 
-    Two ids may share their eight bytes. Then a missing one counts as seen, and stays: with a billion
-    ids that happens to one document in ten billion.
+    Two ids may share their eight bytes. Then a missing one counts as seen, and stays: with a
+    billion ids that happens to one document in ten billion.
     """
 
     def __init__(self) -> None:

@@ -93,7 +93,7 @@ class Journal:
         return Journal(path, file, header, done)
 
     def bind(self, bound: dict[str, Any], facts: dict[str, Any]) -> None:
-        """Write the header of a new journal, or check that an existing one belongs to the same load.
+        """Write the header of a new journal, or check that an old one belongs to the same load.
 
         bound: what must be the same when the load continues; facts: what was true when it began.
         Raises CorpusError, with the name of what differs.

@@ -18,8 +18,8 @@ from splade_es.engines.base import check_index_name
 from splade_es.engines.responses import engine_error, unreadable
 from splade_es.errors import EngineError
 
-# Each product wants its own header against cross-site requests, and ignores the other's. Without the
-# third OpenSearch Dashboards would put the objects where only this user sees them.
+# Each product wants its own header against cross-site requests, and ignores the other's. Without
+# the third, OpenSearch Dashboards would put the objects where only this user sees them.
 _HEADERS = {"kbn-xsrf": "splade-es", "osd-xsrf": "splade-es", "securitytenant": "global"}
 _SOURCE_INDEX = "kibanaSavedObjectMeta.searchSourceJSON.index"
 

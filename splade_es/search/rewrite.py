@@ -20,8 +20,8 @@ def rewrite(
 
     names: feature name of each vocabulary id. scale: of the stored integers; boost = weight / scale
     undoes it, so that a score equals the model's own dot product. Keeps at most `top_k` terms, and
-    never more than MAX_CLAUSES, and drops weights below `threshold`. Raises QueryError for a `top_k`
-    below 1.
+    never more than MAX_CLAUSES, and drops weights below `threshold`. Raises QueryError for a
+    `top_k` below 1.
     """
     if top_k is not None and top_k < 1:
         raise QueryError(f"top_k is {top_k}", "Keep at least 1 term of a query.")

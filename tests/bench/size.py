@@ -21,7 +21,7 @@ from splade_es.engines.connect import connect_engine
 from splade_es.engines.responses import parts
 from splade_es.engines.server import ServerEngine
 from splade_es.features import feature_names
-from splade_es.handles import Index
+from splade_es.index_handle import Index
 from splade_es.records import Source
 from splade_es.vectors.parquet import VectorFolder, open_vectors, read_vectors
 

@@ -1,0 +1,73 @@
+"""Documents as the local engine stores, validates and filters them."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from splade_es.fields import FIELD, ID_FIELD
+from splade_es.limits import MAX_ID_BYTES, MAX_WEIGHT
+from splade_es.records import Filter
+
+#: Edge knows points by number or UUID only; the real id is in the payload.
+POINTS = uuid.UUID("0d6b0d0e-6d0b-5f0c-9a55-2f2c6a1f3f0e")
+
+
+class StoredVector(NamedTuple):
+    """features: name -> integer; payload: the document id, and its fields as JSON."""
+
+    features: Mapping[str, int]
+    payload: dict[str, str]
+
+
+def point_of(id: str) -> uuid.UUID | None:
+    """The point of a document id; None if no engine takes this id."""
+    try:
+        size = len(id.encode("utf-8"))
+    except UnicodeEncodeError:
+        return None
+    return uuid.uuid5(POINTS, id) if 1 <= size <= MAX_ID_BYTES else None
+
+
+def checked(id: str, source: Mapping[str, Any]) -> StoredVector:
+    """A document to store. Raises ValueError, with the reason, for one that no engine takes."""
+    features = source.get(FIELD, {})
+    if not isinstance(features, Mapping):
+        raise ValueError(f"{FIELD} is not an object of features and weights")
+    for name, value in features.items():
+        if type(name) is not str or type(value) is not int or not 1 <= value <= MAX_WEIGHT:
+            raise ValueError(
+                f"the weight of the feature {name!r} is {value!r}, "
+                f"not an integer in 1 to {MAX_WEIGHT}"
+            )
+    fields = {name: value for name, value in source.items() if name not in (FIELD, ID_FIELD)}
+    try:
+        # As text, because Edge rounds large integers and cannot read deep objects back.
+        stored = json.dumps(fields, allow_nan=False, ensure_ascii=False)
+        stored.encode("utf-8")
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise ValueError(f"the document cannot be written as JSON: {exc}") from exc
+    return StoredVector(features, {"id": id, "source": stored})
+
+
+def passes(source: Mapping[str, Any], filter: Filter) -> bool:
+    """Whether a document has one of the wanted values in each field, as the servers compare."""
+    for name, wanted in filter.items():
+        value = source.get(name)
+        values = value if isinstance(value, list) else [value]
+        asked = wanted if isinstance(wanted, (list, tuple)) else [wanted]
+        if not {_term(v) for v in values} & {_term(v) for v in asked} - {None}:
+            return False
+    return True
+
+
+def _term(value: Any) -> str | None:
+    """A value as an index term; None for one that is not indexed."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return f"{value:g}" if abs(value) < 1e6 else repr(value)
+    # the mapping leaves longer strings out (`ignore_above`)
+    return value if isinstance(value, str) and len(value) <= 256 else None
