@@ -1,4 +1,4 @@
-"""From examples to a batch: which of their texts, and what these are to each other."""
+"""Batches of examples: which texts are drawn, and what the documents are to the queries."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from splade_es.training.losses import Targets
 
 
 class Batch(NamedTuple):
-    """queries: B texts; documents: each query's positive and negatives, one query after the other.
+    """The texts of a batch, and what a loss must know about them.
 
-    sizes: how many documents each query has; they add up to N, the number of documents.
+    queries: B texts; documents: N texts, the positive and the negatives of each query, one query
+    after the other; sizes: how many of these documents belong to each query.
     """
 
     queries: list[str]
@@ -33,11 +34,11 @@ def batches(
     negatives: int | None = None,
     margin: float | None = None,
 ) -> Iterator[Batch]:
-    """Endless batches, every epoch in an order of its own; `start` skips that many batches.
+    """Batches without an end; each epoch has another order. `start` skips that many batches.
 
-    Of an example's positives one is drawn, and of its negatives as many as `negatives` says (all
-    if None, or if there are fewer); see `make_batch` for the margin. A function of its arguments
-    alone: a resumed run sees what the interrupted one would have seen.
+    Of an example one positive is drawn and `negatives` of its negatives, or all if this is None or
+    if there are fewer. margin: see `make_batch`. The batches depend on the arguments alone, so that
+    a resumed run sees what the interrupted one would have seen.
     """
     size = min(size, len(examples))
     per_epoch = len(examples) // size
@@ -53,19 +54,19 @@ def batches(
 
 
 def draw(example: Example, negatives: int | None, seed: str) -> Example:
-    """The same with one of its positives, and at most `negatives` of its negatives."""
+    """The example with one of its positives, and with at most `negatives` of its negatives."""
     if len(example.positives) == 1 and (negatives is None or negatives >= len(example.negatives)):
         return example
-    dice = random.Random(seed)
-    positive = dice.randrange(len(example.positives))
+    generator = random.Random(seed)
+    positive = generator.randrange(len(example.positives))
     places = range(len(example.negatives))
     kept = (
         list(places)
         if negatives is None or negatives >= len(places)
-        else sorted(dice.sample(places, negatives))
+        else sorted(generator.sample(places, negatives))
     )
     keys = list(example.positive_keys)
-    keys.insert(0, keys.pop(positive))  # the others stay known
+    keys.insert(0, keys.pop(positive))  # the others are still known as positives
     scores, others = example.positive_scores, example.negative_scores
     return example._replace(
         positives=(example.positives[positive],),
@@ -78,21 +79,21 @@ def draw(example: Example, negatives: int | None, seed: str) -> Example:
 
 
 def make_batch(examples: Sequence[Example], margin: float | None = None) -> Batch:
-    """Examples with one positive each, as the losses want them.
+    """A batch of examples with one positive each.
 
-    margin: a negative that the teacher scores above the positive's score minus this counts as
-    relevant, and is left out of infonce's negatives; None believes the labels.
+    margin: a negative that has a higher score of the teacher than that of the positive minus this
+    margin may be relevant, and infonce leaves it out. With None no negative is left out.
     """
     documents: list[str] = []
     keys: list[str] = []
     sizes = [1 + len(example.negatives) for example in examples]
-    own = torch.full((len(examples), max(sizes)), -1)  # [B, 1 + n]
+    candidates = torch.full((len(examples), max(sizes)), -1)  # [B, 1 + n]
     scored = all(
         example.positive_scores and example.negative_scores is not None for example in examples
     )
     teacher = torch.zeros(len(examples), max(sizes)) if scored else None  # [B, 1 + n]
     for row, example in enumerate(examples):
-        own[row, : sizes[row]] = torch.arange(len(documents), len(documents) + sizes[row])
+        candidates[row, : sizes[row]] = torch.arange(len(documents), len(documents) + sizes[row])
         documents += [example.positives[0], *example.negatives]
         keys += [example.positive_keys[0], *example.negative_keys]
         if teacher is not None:
@@ -102,12 +103,14 @@ def make_batch(examples: Sequence[Example], margin: float | None = None) -> Batc
     places: dict[str, list[int]] = {}
     for place, key in enumerate(keys):
         places.setdefault(key, []).append(place)
-    banned = torch.zeros(len(examples), len(documents), dtype=torch.bool)  # [B, N]
+    excluded = torch.zeros(len(examples), len(documents), dtype=torch.bool)  # [B, N]
     for row, example in enumerate(examples):
         for key in example.positive_keys:
-            banned[row, places.get(key, [])] = True
+            excluded[row, places.get(key, [])] = True
         if margin is not None and teacher is not None:
             close = teacher[row, : sizes[row]] > teacher[row, 0] - margin  # [1 + n_row]
-            banned[row, own[row, : sizes[row]][close]] = True
-        banned[row, own[row, 0]] = False
-    return Batch([e.query for e in examples], documents, sizes, Targets(own, teacher, banned))
+            excluded[row, candidates[row, : sizes[row]][close]] = True
+        excluded[row, candidates[row, 0]] = False
+    return Batch(
+        [e.query for e in examples], documents, sizes, Targets(candidates, teacher, excluded)
+    )

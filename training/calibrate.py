@@ -1,9 +1,9 @@
-"""Make a head that was never trained usable at step 0.
+"""First values for a prediction head that was never trained.
 
-A backbone without a masked-LM head, a sentence encoder say, starts with every vocabulary entry
-active: nothing is sparse, the first losses are in the hundreds and every step is slow. So the
-transform starts as the identity, and the bias where a text activates about one percent of the
-vocabulary.
+With a backbone that has no masked-LM head, such as a sentence encoder, every token of the
+vocabulary is active at first: nothing is sparse, the first losses are in the hundreds, and each
+step is slow. So the transform of the head starts as the identity, and its bias at a value with
+which about one percent of the vocabulary is active.
 """
 
 from __future__ import annotations
@@ -11,26 +11,28 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from splade_es.encoders.torch_encoder import pad
+from splade_es.encoders.batches import pad
 from splade_es.errors import ModelError
 from splade_es.models.model import SpladeModel
 
-#: Share of the vocabulary that a text activates after calibration.
+#: Share of the vocabulary that is active in a text after calibration.
 ACTIVE_SHARE = 0.01
-# Added before the GELU of the transform, where it is linear from about 4 on, and taken away by the
-# LayerNorm after it, which ignores what is added to all dimensions alike.
+# Added before the GELU of the transform, which is nearly linear from about 4 on. The LayerNorm that
+# follows removes what is added to all dimensions alike.
 _SHIFT = 8.0
 
 
 @torch.no_grad()
 def calibrate(model: SpladeModel, texts: list[str]) -> None:
-    """Set the fresh parts of the head from some texts (a hundred or so). Does nothing to a head
-    that came trained. Raises ModelError for one that has no bias to set."""
+    """Set the untrained parts of a head, from about a hundred texts.
+
+    A head that was trained stays as it is. Raises ModelError for one without a bias.
+    """
     if not model.fresh_head:
         return
     if not model.decoder.bias.requires_grad:
         raise ModelError(
-            f"{model.name}: its prediction head was never trained, and has no bias to start from",
+            f"{model.name}: its prediction head was never trained, and has no bias to set",
             "Start from a masked language model with a trained head.",
         )
     modules = dict(model.mlm.named_modules())

@@ -1,248 +1,289 @@
-"""The settings of a training run: one frozen dataclass, checked where it is made.
-
-The command's options, their defaults and the YAML keys are read from its fields, so each number
-stands here and nowhere else.
-"""
+"""The settings of a training run: one frozen dataclass, checked where it is made."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
+import inspect
 from dataclasses import dataclass, field
-from importlib.resources import files
-from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Literal, get_args
 
-from splade_es.errors import TrainingError
 from splade_es.models.files import Activation, Pooling
+from splade_es.training.config_rules import SideConfig, check_rules, parse_loss
+from splade_es.training.settings import (
+    COUNT,
+    DATA,
+    MODEL,
+    NOT_NEGATIVE,
+    POSITIVE,
+    RANKING,
+    RUN,
+    SCHEDULE,
+    SPARSITY,
+    Range,
+    StrPath,
+    attributes,
+    check_settings,
+    describe,
+    setting,
+)
 
 Kind = Literal["splade", "separate", "doc", "idf", "lexical"]
 Regularizer = Literal["flops", "l1", "df_flops"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-LOSS_NAMES = ("infonce", "margin_mse", "kl")
-#: Losses that compare with a teacher's scores.
-DISTILLING = frozenset({"margin_mse", "kl"})
 
-
-def _doc(text: str, default: Any) -> Any:
-    return field(default=default, metadata={"help": text})
+_LENGTH = Range("at least 3", 3)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of `loop.train`. Steps are optimizer steps. Raises TrainingError for a bad value."""
+    """All settings of a training run.
 
-    data: str
-    model: str
-    output: str
-    # what is trained
-    kind: Kind = _doc(
-        "One encoder; separate ones for queries and documents; queries as their own tokens (doc), "
-        "or these weighted by a table (idf); no expansion (lexical).",
-        "splade",
+    `data`, `model` and `output` are required; everything else has a default. Steps are optimizer
+    steps. Some settings are made for each side: `query` and `doc` show them side by side, as a
+    `SideConfig` each.
+
+    Raises
+    ------
+    TypeError
+        A value has the wrong type.
+    TrainingError
+        A value is out of range, or two settings contradict each other.
+    """
+
+    data: StrPath = field(metadata=describe(DATA, "Training data: a file or a folder."))
+    model: StrPath = field(
+        metadata=describe(
+            MODEL,
+            "Masked language model to start from: a directory, or a name of the Hugging Face hub.",
+        )
     )
-    query_model: str | None = _doc("What the query encoder of `separate` starts from.", None)
-    freeze_documents: bool = _doc("Leave the document encoder as it is.", False)
-    idf: str | None = _doc("idf.json with a weight for each token; else it is counted.", None)
-    learn_idf: bool = _doc("Train the table of `idf` as well.", False)
-    idf_lr: float = _doc("Peak learning rate of that table.", 1e-3)
-    pooling: Pooling | None = _doc("Over the tokens of a text; else as in --model.", None)
-    activation: Activation | None = _doc("log1p_relu takes the logarithm twice.", None)
-    # on what
-    format: str | None = _doc("Format of the training data; else it is found out.", None)
-    corpus: str | None = _doc("BEIR folder whose ids the training data names.", None)
-    negatives: int | None = _doc("Hard negatives drawn for a query; else all there are.", None)
-    dev: str | None = _doc("BEIR folder to evaluate on while training.", None)
-    dev_split: str = _doc("Split of --dev.", "dev")
-    dev_documents: int = _doc("Judged documents of --dev and this many others are searched.", 2000)
-    # how long, how fast
-    steps: int | None = _doc("Optimizer steps; 1000 without --epochs.", None)
-    epochs: float | None = _doc("Passes over the data, instead of steps.", None)
-    batch_size: int = _doc("Queries in a batch, over all processes.", 32)
-    accumulate: int = _doc("Batches before one optimizer step.", 1)
-    mini_batch_tokens: int | None = _doc(
-        "Encode so many tokens at a time, with gradient caching: the same result, less memory.",
-        None,
+    output: StrPath = field(
+        metadata=describe(RUN, "Directory for the trained model and for checkpoints.")
     )
-    lr: float = _doc("Peak learning rate of AdamW.", 1e-4)
-    embedding_lr: float | None = _doc("That of the token embeddings; 0 freezes them.", None)
-    warmup: float = _doc("Share of the steps in which the learning rate rises.", 0.1)
-    weight_decay: float = _doc("Weight decay of AdamW, for matrices.", 0.01)
-    clip: float = _doc("Largest norm of a gradient.", 1.0)
-    patience: int | None = _doc("Stop after so many dev evaluations without a better one.", None)
-    query_length: int = _doc("Tokens of a query.", 32)
-    doc_length: int = _doc("Tokens of a document.", 128)
-    # the ranking loss
-    loss: str = _doc(
-        "infonce, or margin_mse and kl, which need scores; a sum as kl=1,margin_mse=0.05.",
-        "infonce",
+    kind: Kind = setting(
+        "splade", MODEL,
+        "How texts are encoded. splade: queries and documents by one encoder; separate: by one "
+        "encoder each; doc: a query is its own tokens, each with weight 1; idf: a query is its own "
+        "tokens, weighted by a table; lexical: by one encoder, without expansion.",
+        choices=get_args(Kind),
+    )  # fmt: skip
+    query_model: StrPath | None = setting(
+        None, MODEL,
+        "Masked language model that the query encoder starts from, for kind separate. By default "
+        "it is the one that the document encoder starts from.",
+    )  # fmt: skip
+    freeze_documents: bool = setting(
+        False, MODEL,
+        "Do not train the document encoder, so that an index made with it stays valid. For the "
+        "kinds separate and idf.",
+    )  # fmt: skip
+    idf: StrPath | None = setting(
+        None, MODEL,
+        'JSON file {"token": weight, ...} with the table of kind idf. By default it is the table '
+        "of the model, or an inverse document frequency that is counted in the corpus.",
+    )  # fmt: skip
+    learn_idf: bool = setting(False, MODEL, "Train the table of kind idf, too.")
+    idf_lr: float = setting(
+        1e-3, MODEL, "Peak learning rate of the table of kind idf.", POSITIVE, yaml_only=True
     )
-    temperature: float = _doc("Divides the scores of infonce.", 1.0)
-    kl_temperature: float = _doc("Divides the scores of kl, the teacher's too.", 1.0)
-    false_negative_margin: float | None = _doc(
-        "Negatives scored above the positive less this by the teacher are none to infonce.", None
+    pooling: Pooling | None = setting(
+        None, MODEL,
+        "How the weights of all tokens of a text become one vector: by their maximum or their sum. "
+        "By default as the model has it.",
+        choices=get_args(Pooling),
+    )  # fmt: skip
+    activation: Activation | None = setting(
+        None, MODEL,
+        "relu takes the logarithm of each weight once, log1p_relu takes it twice. By default as "
+        "the model has it.",
+        choices=get_args(Activation),
+    )  # fmt: skip
+    format: str | None = setting(
+        None, DATA, "Format of the training data. By default it is recognized from its first row."
     )
-    # sparsity
-    doc_terms: float | None = _doc("Active terms of a document to reach; steers doc_lambda.", None)
-    query_terms: float | None = _doc("Active terms of a query to reach; steers query_lambda.", None)
-    doc_regularizer: Regularizer = _doc("Regularizer of documents.", "flops")
-    doc_lambda: float = _doc("Its weight, or the first one where doc_terms is given.", 3e-3)
-    query_regularizer: Regularizer = _doc("Regularizer of queries.", "flops")
-    query_lambda: float = _doc("Its weight, or the first one where query_terms is given.", 2e-3)
-    doc_threshold: int = _doc("Documents of no more active terms are not regularized.", 0)
-    query_threshold: int = _doc("Queries of no more active terms are not regularized.", 0)
-    ramp: int = _doc("Steps in which the regularizers grow quadratically to their weight.", 0)
-    ramp_delay: int = _doc("Steps before that, without regularizers.", 0)
-    df_alpha: float = _doc("df_flops: share of documents at which a token weighs half.", 0.1)
-    df_beta: float = _doc("df_flops: how sharply it rises there.", 10.0)
-    df_every: int = _doc("df_flops: steps between two counts of document frequencies.", 100)
-    df_documents: int = _doc(
-        "df_flops: documents of --corpus, or positives, that are counted.", 500
+    corpus: StrPath | None = setting(
+        None, DATA, "BEIR folder with the texts that the training data names by id."
     )
-    df_index: str | None = _doc("df_flops: count them in this index instead, as it stands.", None)
-    anti_zero: float = _doc("Weight of what keeps a batch from falling silent.", 0.0)
-    noise_lambda: float = _doc("Weight of a penalty on punctuation as a term.", 0.0)
-    # the run
-    precision: Precision = _doc("auto: bf16 where the hardware has it.", "auto")
-    seed: int = _doc("Seed of the order of the data and of dropout.", 0)
-    log_every: int = _doc("Steps between two log lines.", 10)
-    save_every: int = _doc("Steps between two checkpoints and dev evaluations.", 100)
-    tensorboard: str | None = _doc("Directory for TensorBoard scalars.", None)
+    negatives: int | None = setting(
+        None, DATA, "Hard negatives to draw for each query. By default all are used.", COUNT
+    )
+    query_length: int = setting(32, DATA, "Tokens of a query; further ones are cut.", _LENGTH)
+    doc_length: int = setting(128, DATA, "Tokens of a document; further ones are cut.", _LENGTH)
+    dev: StrPath | None = setting(
+        None, DATA,
+        "BEIR folder to evaluate the model on during training. The output is then the best "
+        "checkpoint, otherwise the last one.",
+    )  # fmt: skip
+    dev_split: str = setting(
+        "dev", DATA, "Judgements of the dev set, qrels/SPLIT.tsv.", yaml_only=True
+    )
+    dev_documents: int = setting(
+        2000, DATA,
+        "Documents of the dev set that are searched beside all those with a judgement.",
+        NOT_NEGATIVE,
+    )  # fmt: skip
+    steps: int | None = setting(
+        None, SCHEDULE, "Optimizer steps. By default 1000, or as many as the epochs need.", COUNT
+    )
+    epochs: float | None = setting(
+        None, SCHEDULE, "Passes over the training data, instead of a number of steps.", POSITIVE
+    )
+    batch_size: int = setting(
+        32, SCHEDULE, "Queries in a batch, over all processes together.", COUNT
+    )
+    accumulate: int = setting(1, SCHEDULE, "Batches in each optimizer step.", COUNT)
+    mini_batch_tokens: int | None = setting(
+        None, SCHEDULE,
+        "Encode this many tokens at a time with gradient caching: the same gradient, with less "
+        "memory and more time. By default there is no gradient caching.",
+        COUNT,
+    )  # fmt: skip
+    lr: float = setting(1e-4, SCHEDULE, "Peak learning rate of AdamW.", POSITIVE)
+    embedding_lr: float | None = setting(
+        None, SCHEDULE,
+        "Peak learning rate of the token embeddings; 0 freezes them. By default it is that of all "
+        "other weights.",
+        NOT_NEGATIVE, yaml_only=True,
+    )  # fmt: skip
+    warmup: float = setting(
+        0.1, SCHEDULE, "Share of the steps in which the learning rate rises to its peak.",
+        Range("at least 0 and below 1", 0, 1), yaml_only=True,
+    )  # fmt: skip
+    weight_decay: float = setting(
+        0.01, SCHEDULE, "Weight decay of AdamW, for matrices.", NOT_NEGATIVE, yaml_only=True
+    )
+    clip: float = setting(
+        1.0, SCHEDULE, "Largest norm of a gradient; a larger one is scaled down to it.", POSITIVE,
+        yaml_only=True,
+    )  # fmt: skip
+    patience: int | None = setting(
+        None, SCHEDULE, "Stop after this many evaluations on the dev set without a better one.",
+        COUNT,
+    )  # fmt: skip
+    loss: str = setting(
+        "infonce", RANKING,
+        "infonce, or margin_mse or kl, which need the scores of a teacher; or a weighted sum such "
+        "as kl=1,margin_mse=0.05.",
+    )  # fmt: skip
+    temperature: float = setting(
+        1.0, RANKING, "infonce divides the scores by this.", POSITIVE, yaml_only=True
+    )
+    kl_temperature: float = setting(
+        1.0, RANKING, "kl divides the scores by this, those of the teacher too.", POSITIVE,
+        yaml_only=True,
+    )  # fmt: skip
+    false_negative_margin: float | None = setting(
+        None, RANKING,
+        "infonce leaves out each negative to which the teacher gives a higher score than that of "
+        "the positive minus this margin. By default it leaves out none.",
+        yaml_only=True,
+    )  # fmt: skip
+    doc_terms: float | None = setting(
+        None, SPARSITY,
+        "Active terms of a document to reach on average, by adjusting the weight of the "
+        "regularizer during training.",
+        POSITIVE,
+    )  # fmt: skip
+    query_terms: float | None = setting(
+        None, SPARSITY,
+        "Active terms of a query to reach on average, by adjusting the weight of the regularizer "
+        "during training.",
+        POSITIVE,
+    )  # fmt: skip
+    doc_regularizer: Regularizer = setting(
+        "flops", SPARSITY, "Regularizer of document vectors.", choices=get_args(Regularizer)
+    )
+    doc_lambda: float = setting(
+        3e-3, SPARSITY,
+        "Weight of the regularizer of documents, or the first one where it is adjusted.",
+        NOT_NEGATIVE,
+    )  # fmt: skip
+    query_regularizer: Regularizer = setting(
+        "flops", SPARSITY, "Regularizer of query vectors.", choices=get_args(Regularizer)
+    )
+    query_lambda: float = setting(
+        2e-3, SPARSITY,
+        "Weight of the regularizer of queries, or the first one where it is adjusted.",
+        NOT_NEGATIVE,
+    )  # fmt: skip
+    doc_threshold: int = setting(
+        0, SPARSITY, "Documents with at most this many active terms are not regularized.",
+        NOT_NEGATIVE, yaml_only=True,
+    )  # fmt: skip
+    query_threshold: int = setting(
+        0, SPARSITY, "Queries with at most this many active terms are not regularized.",
+        NOT_NEGATIVE, yaml_only=True,
+    )  # fmt: skip
+    ramp: int = setting(
+        0, SPARSITY, "Steps in which the weights of the regularizers grow quadratically from 0.",
+        NOT_NEGATIVE,
+    )  # fmt: skip
+    ramp_delay: int = setting(
+        0, SPARSITY, "Steps without regularizers, before the ramp.", NOT_NEGATIVE, yaml_only=True
+    )
+    df_alpha: float = setting(
+        0.1, SPARSITY, "df_flops: the share of documents at which a token counts half.",
+        Range("above 0 and below 1", 0, 1, above=True), yaml_only=True,
+    )  # fmt: skip
+    df_beta: float = setting(
+        10.0, SPARSITY, "df_flops: how steeply the factor of a token rises with that share.",
+        POSITIVE, yaml_only=True,
+    )  # fmt: skip
+    df_every: int = setting(
+        100, SPARSITY, "df_flops: steps between two counts of document frequencies.", COUNT,
+        yaml_only=True,
+    )  # fmt: skip
+    df_documents: int = setting(
+        500, SPARSITY,
+        "df_flops: documents of the corpus, or else positives, to count document frequencies in.",
+        COUNT, yaml_only=True,
+    )  # fmt: skip
+    df_index: str | None = setting(
+        None, SPARSITY, "df_flops: take the document frequencies of this index instead."
+    )
+    anti_zero: float = setting(
+        0.0, SPARSITY, "Weight of a penalty on a batch with hardly any active term.", NOT_NEGATIVE,
+        yaml_only=True,
+    )  # fmt: skip
+    noise_lambda: float = setting(
+        0.0, SPARSITY, "Weight of a penalty on punctuation among the active terms.", NOT_NEGATIVE,
+        yaml_only=True,
+    )  # fmt: skip
+    precision: Precision = setting(
+        "auto", RUN, "Number format of the encoder; auto is bf16 where the hardware is fast at it.",
+        choices=get_args(Precision),
+    )  # fmt: skip
+    seed: int = setting(0, RUN, "Seed of the order of the data, of its draws, and of dropout.")
+    log_every: int = setting(10, RUN, "Steps between two log lines.", COUNT)
+    save_every: int = setting(
+        100, RUN, "Steps between two checkpoints, and between two evaluations.", COUNT
+    )
+    tensorboard: StrPath | None = setting(None, RUN, "Directory for TensorBoard logs.")
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps", "batch_size", "accumulate", "log_every", "save_every", "patience", "negatives",
-            "mini_batch_tokens", "df_every", "df_documents",
-        ):  # fmt: skip
-            self._check(name, getattr(self, name) is None or getattr(self, name) >= 1, "at least 1")
-        for name in (
-            "lr", "clip", "temperature", "kl_temperature", "idf_lr", "epochs", "doc_terms",
-            "query_terms", "df_beta",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            self._check(name, value is None or 0 < value < float("inf"), "above 0")
-        for name in (
-            "weight_decay", "doc_lambda", "query_lambda", "ramp", "ramp_delay", "dev_documents",
-            "embedding_lr", "doc_threshold", "query_threshold", "anti_zero", "noise_lambda",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            self._check(name, value is None or 0 <= value < float("inf"), "0 or more")
-        self._check("warmup", 0 <= self.warmup < 1, "at least 0 and below 1")
-        self._check("df_alpha", 0 < self.df_alpha < 1, "above 0 and below 1")
-        for name in ("query_length", "doc_length"):
-            self._check(name, getattr(self, name) >= 3, "at least 3")
-        for name, kind in get_type_hints(type(self)).items():
-            choices = [choice for part in (kind, *get_args(kind)) for choice in get_args(part)]
-            choices = [choice for choice in choices if isinstance(choice, str)]
-            if choices and getattr(self, name) is not None:
-                self._check(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
-        if "infonce" in self.losses:
-            self._check("batch_size", self.batch_size >= 2, "at least 2: infonce compares texts")
-        for side in ("doc", "query"):
-            if getattr(self, f"{side}_terms") is not None:
-                value = getattr(self, f"{side}_lambda")
-                self._check(f"{side}_lambda", value > 0, f"above 0, to be steered by {side}_terms")
-        if self.steps is not None and self.epochs is not None:
-            raise TrainingError("Give steps or epochs, not both")
-        if self.query_model is not None:
-            self._check("kind", self.kind == "separate", "separate, to have a query_model")
-        if self.freeze_documents:
-            self._check("kind", self.kind in ("separate", "idf"), "separate or idf, to freeze it")
-        if self.freeze_documents and self.kind == "idf" and not self.learn_idf:
-            raise TrainingError("Nothing is left to train", "Add learn_idf.")
-        for side, learns in (
-            ("query", self.kind != "doc" and (self.kind != "idf" or self.learn_idf)),
-            ("doc", not self.freeze_documents),
-        ):
-            terms, threshold = f"{side}_terms", f"{side}_threshold"
-            if (target := getattr(self, terms)) is not None:
-                self._check(terms, learns, "left out: this side does not learn")
-                good = getattr(self, threshold) < target
-                self._check(threshold, good, f"below {terms}: under it nothing is regularized")
-        if self.query_terms is not None and self.doc_terms is not None:
-            for name in ("ramp", "ramp_delay"):
-                self._check(name, getattr(self, name) == 0, "0: targets of terms need no ramp")
-        if self.patience is not None:
-            self._check("patience", self.dev is not None, "left out where there is no dev set")
-        if self.df_index is not None:
-            kinds = (self.doc_regularizer, self.query_regularizer)
-            self._check("df_index", "df_flops" in kinds, "left out without df_flops")
-        if self.idf is not None or self.learn_idf:
-            self._check("kind", self.kind == "idf", "idf, to have such a table")
+        check_settings(self)
+        check_rules(self)
 
     @property
     def losses(self) -> dict[str, float]:
-        """Ranking loss -> its weight in the sum."""
-        parts = {}
-        for part in self.loss.split(","):
-            name, given, weight = part.strip().partition("=")
-            try:
-                parts[name] = float(weight) if given else 1.0
-            except ValueError:
-                parts[name] = -1.0
-            good = name in LOSS_NAMES and 0 < parts[name] < float("inf")
-            self._check("loss", good, f"a sum like kl=1,margin_mse=0.05 of {', '.join(LOSS_NAMES)}")
-        return parts
+        """The weight of each ranking loss in `loss`."""
+        return parse_loss(self.loss)
 
-    def _check(self, name: str, good: bool, wanted: str) -> None:
-        if not good:
-            raise TrainingError(f"{name} must be {wanted}, not {getattr(self, name)}")
+    @property
+    def query(self) -> SideConfig:
+        """The settings of queries."""
+        trained = self.kind != "doc" and (self.kind != "idf" or self.learn_idf)
+        return SideConfig(
+            "query", "queries", trained, self.query_length, self.query_terms,
+            self.query_regularizer, self.query_lambda, self.query_threshold,
+        )  # fmt: skip
 
-
-def recipes() -> dict[str, str]:
-    """Name -> path of each recipe that comes with the package."""
-    folder = files("splade_es.training") / "recipes"
-    return {Path(str(f)).stem: str(f) for f in folder.iterdir() if str(f).endswith(".yaml")}
+    @property
+    def doc(self) -> SideConfig:
+        """The settings of documents."""
+        return SideConfig(
+            "doc", "documents", not self.freeze_documents, self.doc_length, self.doc_terms,
+            self.doc_regularizer, self.doc_lambda, self.doc_threshold,
+        )  # fmt: skip
 
 
-def read_config(path: str) -> dict[str, Any]:
-    """The settings a YAML file, or a recipe of that name, gives.
-
-    Raises TrainingError for unknown names, saying which is the nearest, or wrong types.
-    """
-    import yaml
-
-    if not Path(path).exists():
-        path = recipes().get(path, path)
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise TrainingError(
-            f"{path}: {error.strerror}",
-            f"Give a YAML file, or a recipe: {', '.join(sorted(recipes()))}.",
-        ) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of a date, say
-        raise TrainingError(
-            f"{path}: no YAML ({error})", "Write lines of `name: value`."
-        ) from error
-    if not isinstance(values, dict):
-        raise TrainingError(f"{path}: no settings in it", "Write lines of `name: value`.")
-    fields = {f.name: f for f in dataclasses.fields(TrainConfig)}
-    for name, value in values.items():
-        if name not in fields:
-            near = difflib.get_close_matches(str(name), fields, 1)
-            raise TrainingError(
-                f"{path}: there is no setting {name!r}",
-                f"Did you mean {near[0]}?" if near else f"There are: {', '.join(fields)}.",
-            )
-        values[name] = _typed(path, name, value, fields[name])
-    return values
-
-
-def _typed(path: str, name: str, value: Any, field: dataclasses.Field[Any]) -> Any:
-    text = str(field.type).removesuffix(" | None")
-    kind = {"int": int, "float": float, "bool": bool}.get(text, str)
-    # YAML reads 1e-4 (without a dot) as text, and bool is an int to Python
-    try:
-        if value is None and field.default is None:
-            return None
-        if isinstance(value, bool) != (kind is bool):
-            raise ValueError
-        if kind is int and float(value) != int(float(value)):
-            raise ValueError
-        return kind(value)
-    except (TypeError, ValueError, OverflowError):
-        wanted = {int: "a number (int)", float: "a number (float)", bool: "true or false"}
-        raise TrainingError(
-            f"{path}: {name} must be {wanted.get(kind, 'text')}, not {value!r}"
-        ) from None
+TrainConfig.__doc__ = f"{inspect.cleandoc(TrainConfig.__doc__ or '')}\n\n{attributes(TrainConfig)}"

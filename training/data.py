@@ -1,7 +1,7 @@
 """Training examples: every row is checked before the first step, and kept on disk.
 
-One pass reads the input, whatever its format, into a temporary SQLite database. Then examples come
-by position, in memory that does not grow with the input, gzip and standard input included.
+One pass reads the input, in whatever format, into a temporary SQLite database. Then examples are
+read by position, in memory that does not grow with the input, also from gzip and standard input.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 import json
 import sqlite3
 import weakref
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
-
-from tqdm import tqdm
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from splade_es.data.jsonl import JSON_NAMES
 from splade_es.errors import TrainingError
-from splade_es.training.formats import FORMATS, open_source
+from splade_es.training.formats import open_source
 from splade_es.training.formats.rows import Id, Row, Source
 
-__all__ = ["FORMATS", "Example", "Examples", "read_examples"]
+#: Called with what is being read, "queries", "documents" or "rows", and with their number so far.
+ReadCallback: TypeAlias = Callable[[str, int], object]
 
 _T = TypeVar("_T")
 _Table = Literal["queries", "documents"]
 
+# Items between two calls of a ReadCallback.
+_CALL_EVERY = 1000
 _FLOAT32_MAX = 3e38
-_CACHE_KIB = 64 * 1024
 _SCHEMA = """
 CREATE TABLE queries (id INTEGER PRIMARY KEY, key TEXT UNIQUE, text TEXT);
 CREATE TABLE documents (id INTEGER PRIMARY KEY, key TEXT UNIQUE, text TEXT);
@@ -34,9 +34,10 @@ CREATE TABLE examples (id INTEGER PRIMARY KEY, place TEXT, packed TEXT);
 
 
 class Example(NamedTuple):
-    """One training row. Scores are a teacher's, one for each text, in both lists or in none.
+    """One training example.
 
-    Keys say which documents are the same: ids where the format has them, else the texts.
+    Scores are those of a teacher, one for each text; either both lists have them or none. Keys say
+    which documents are the same: they are ids where the format has ids, otherwise the texts.
     `positive_keys` has all known positives of the query, those of `positives` first.
     """
 
@@ -56,35 +57,63 @@ def read_examples(
     format: str | None = None,
     corpus: str | None = None,
     needs_scores: bool = False,
+    reading: ReadCallback | None = None,
+    cache_kib: int = 64 * 1024,
 ) -> Examples:
-    """Read and check all rows of a path in one of FORMATS, which is found out if not given.
+    """Read and check all rows of training data.
 
-    corpus: a BEIR folder with the texts that rows name by id. needs_scores: refuse a row without
-    negatives that a teacher scored. Raises CorpusError or TrainingError with "path:line".
+    Parameters
+    ----------
+    path : str
+        A file or folder; "-" is standard input.
+    format : str, optional
+        One of `formats.FORMATS`; by default it is recognized.
+    corpus : str, optional
+        BEIR folder with the texts that rows name by id.
+    needs_scores : bool
+        Refuse a row without negatives that a teacher scored.
+    reading : callable, optional
+        Called after every thousand items, and after the last one.
+    cache_kib : int
+        KiB of the examples that may stay in memory.
+
+    Raises
+    ------
+    CorpusError, TrainingError
+        A row is invalid; the message begins with "path:line".
     """
-    return Examples(path, open_source(path, format, corpus), needs_scores)
+    source = open_source(path, format, corpus)
+    return Examples(path, source, needs_scores, reading or (lambda what, count: None), cache_kib)
 
 
 class Examples:
-    """The examples by position, from a file without a name: it goes with the last reference.
+    """The examples by position. They are in a file without a name, in the temporary directory.
 
-    Close it, or use it in `with`, to free the disk sooner. It may be used in any one thread at a
-    time. The file is in the directory that TMPDIR named when the process started.
+    The file disappears with the last reference; to free the disk sooner, close this or use it in
+    `with`. It may be used by one thread at a time. format: the format of the data.
     """
 
-    def __init__(self, path: str, source: Source, needs_scores: bool) -> None:
+    def __init__(
+        self,
+        path: str,
+        source: Source,
+        needs_scores: bool,
+        reading: ReadCallback,
+        cache_kib: int,
+    ) -> None:
         self.format = source.format
-        # the empty name is SQLite's for a database on disk that is its own, and deleted when closed
+        self._reading = reading
+        # to SQLite the empty name means a temporary file, which is deleted when it is closed
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._finalizer = weakref.finalize(self, self._db.close)
         try:
             self._db.executescript(
                 f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA temp_store=FILE; "
-                f"PRAGMA cache_size=-{_CACHE_KIB}; {_SCHEMA}; BEGIN"
+                f"PRAGMA cache_size=-{cache_kib}; {_SCHEMA}; BEGIN"
             )
             self._load("queries", source.queries)
             self._load("documents", source.documents)
-            for row in _progress("rows", source.rows):
+            for row in self._counted("rows", source.rows):
                 packed = json.dumps(self._check(row, needs_scores), ensure_ascii=False)
                 self._db.execute(
                     "INSERT INTO examples (place, packed) VALUES (?, ?)", (row.place, packed)
@@ -93,19 +122,21 @@ class Examples:
             [self._length] = self._db.execute("SELECT count(*) FROM examples").fetchone()
             if not self._length:
                 raise TrainingError(
-                    f"{path}: no training rows", 'Write rows with "query" and "positive".'
+                    f"{path}: there are no training rows",
+                    'Write rows with "query" and "positive".',
                 )
         except sqlite3.Error as exc:
             self.close()
             raise TrainingError(
                 f"{path}: cannot be kept in a temporary file ({exc})",
-                "Free some space, or let TMPDIR name a directory that has more.",
+                "Free some space, or set TMPDIR to a directory that has more.",
             ) from exc
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
+        """Delete the examples."""
         self._finalizer()
 
     def __enter__(self) -> Examples:
@@ -118,7 +149,7 @@ class Examples:
         return int(self._length)
 
     def __getitem__(self, position: int) -> Example:
-        """Raises IndexError outside of 0 .. len - 1."""
+        """The example at a position; raises IndexError outside of 0 .. len - 1."""
         if not 0 <= position < self._length:
             raise IndexError(position)
         place, packed = self._db.execute(
@@ -142,10 +173,18 @@ class Examples:
         )
 
     def _load(self, table: _Table, items: Iterable[tuple[str, str]]) -> None:
-        # of an id that comes twice the last text wins, as it does in an index
+        # of two texts with the same id the last one counts, as in an index
         self._db.executemany(
-            f"INSERT OR REPLACE INTO {table} (key, text) VALUES (?, ?)", _progress(table, items)
+            f"INSERT OR REPLACE INTO {table} (key, text) VALUES (?, ?)", self._counted(table, items)
         )
+
+    def _counted(self, what: str, items: Iterable[_T]) -> Iterator[_T]:
+        count = 0
+        for count, item in enumerate(items, 1):
+            yield item
+            if count % _CALL_EVERY == 0:
+                self._reading(what, count)
+        self._reading(what, count)
 
     def _fetch(self, table: _Table, stored: list[Any]) -> tuple[Sequence[str], Sequence[str]]:
         """Texts and keys of what `_check` stored: texts as they are, or numbers of texts."""
@@ -159,11 +198,11 @@ class Examples:
         return [text for text, _ in rows], [key for _, key in rows]
 
     def _check(self, row: Row, needs_scores: bool) -> list[Any]:
-        """What is stored of a row. Raises TrainingError for one that cannot be trained on."""
+        """What to store of a row. Raises TrainingError for an invalid one."""
         place = row.place
         [(query, _)] = self._find(place, "queries", "the query", [row.query])
         if not row.positives:
-            raise TrainingError(f"{place}: no positive", "Give each row at least one.")
+            raise TrainingError(f"{place}: there is no positive", "Give each row at least one.")
         positives = self._find(place, "documents", "positive", row.positives)
         negatives = self._find(place, "documents", "negative", row.negatives)
         positive_scores, negative_scores = _check_scores(row)
@@ -186,12 +225,13 @@ class Examples:
             id = row.negatives[first]
             name = f"document {id}" if isinstance(id, Id) else f"negative {first + 1}"
             raise TrainingError(
-                f"{place}: {name} is a positive of the same query", "Take it out of one of them."
+                f"{place}: {name} is also a positive of the same query",
+                "Remove it from the positives or from the negatives.",
             )
         if needs_scores and (negative_scores is None or not kept):
             raise TrainingError(
-                f'{place}: no negatives with "scores", which this loss needs',
-                "Add a teacher's scores, or train with --loss infonce.",
+                f'{place}: there are no negatives with "scores", which this loss needs',
+                "Add the scores of a teacher, or set `loss` to infonce.",
             )
         return [
             query,
@@ -222,13 +262,13 @@ class Examples:
             which = f"{name} {values[number]}" if by_id else which
             if by_id and stored is None:
                 raise TrainingError(
-                    f"{place}: {which} is in no corpus",
-                    "Check the id, or give the folder with the texts (--corpus).",
+                    f"{place}: the text of {which} is not in the data",
+                    "Check the id, or set `corpus` to the folder with the texts.",
                 )
             what = "empty"
             if not isinstance(text, str):
                 what = f"{JSON_NAMES.get(type(text), type(text).__name__)}, not a text"
-            raise TrainingError(f"{place}: {which} is {what}", "Mend or remove the row.")
+            raise TrainingError(f"{place}: {which} is {what}", "Correct or remove the row.")
         return found
 
 
@@ -241,21 +281,16 @@ def _check_scores(row: Row) -> tuple[list[float] | None, list[float] | None]:
             f"{row.place}: {_count(len(positive) + len(negative), 'score')} for "
             f"{_count(len(row.positives), 'positive')} and "
             f"{_count(len(row.negatives), 'negative')}",
-            "Give one for each, the positives' first.",
+            "Give a score for each, those of the positives first.",
         )
     for score in [*positive, *negative]:
         if type(score) not in (int, float) or not abs(score) <= _FLOAT32_MAX:
             raise TrainingError(
-                f"{row.place}: the score {json.dumps(score, default=str)} is no finite number",
-                "Mend or remove the row.",
+                f"{row.place}: the score {json.dumps(score, default=str)} is not a finite number",
+                "Correct or remove the row.",
             )
     return [float(score) for score in positive], [float(score) for score in negative]
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _progress(what: str, items: Iterable[_T]) -> Iterable[_T]:
-    """A bar on a terminal, once reading takes longer than a moment."""
-    return tqdm(items, desc=f"Reading {what}", unit=f" {what}", disable=None, delay=1)

@@ -1,4 +1,4 @@
-"""A dev set, evaluated as retrieval while the model trains."""
+"""A dev set: how well the model of a step retrieves."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from splade_es.models.pair import EncoderPair
 from splade_es.records import Document, Run
 from splade_es.search.evaluate import evaluate, parse_measures
 
-#: The best checkpoint is the one that is best by the first.
 MEASURES = "nDCG@10 RR@10"
-# Queries encoded at once.
+#: The measure that decides which model is the best.
+BEST_BY = "nDCG@10"
+# Queries that are encoded at once.
 _QUERIES = 64
 
 
 class DevSet:
-    """Queries, judgements and documents of a BEIR folder, kept in memory.
+    """Queries, judgements and documents of a BEIR folder, in memory.
 
-    All judged documents are searched, and `others` more drawn with a fixed seed: encoding a whole
-    corpus again and again would take longer than the training. So the figures are higher than on
-    the whole corpus, and fit for comparing checkpoints only.
+    All documents with a judgement are searched, and `others` more, drawn with a fixed seed: to
+    encode the whole corpus again and again would take longer than the training. So the measures are
+    higher than those on the whole corpus, and only good for comparing checkpoints.
     """
 
     def __init__(self, directory: str, split: str, others: int) -> None:
@@ -44,17 +45,17 @@ class DevSet:
             if item.id in judged:
                 kept.append(item)
                 continue
-            seen += 1  # reservoir sampling: every other document has the same chance
+            seen += 1  # reservoir sampling: each other document has the same chance
             if len(pool) < others:
                 pool.append(item)
             elif (place := draw.randrange(seen)) < others:
                 pool[place] = item
         self.documents = kept + pool
         if not self.documents:
-            raise CorpusError(f"{directory}: no documents in its corpus", "Check the file.")
+            raise CorpusError(f"{directory}: there are no documents in it", "Check corpus.jsonl.")
 
     def measure(self, model: EncoderPair) -> dict[str, float]:
-        """Measure -> mean over the queries. Leaves the model in the mode it was in."""
+        """The mean of each measure over the queries. The model keeps its mode."""
         training = model.documents.training
         try:
             queries = self._queries(model)  # [V, Q]
@@ -71,7 +72,7 @@ class DevSet:
         run: Run = {
             query.id: {
                 self.documents[i].id: score
-                # worst first: of two documents with one id the better one counts
+                # worst first: of two documents with the same id the better one counts
                 for i, score in zip(
                     best.indices[:, q].tolist()[::-1], best.values[:, q].tolist()[::-1], strict=True
                 )

@@ -1,8 +1,9 @@
-"""The random masks of dropout, made four at a time on a CPU.
+"""Random masks of dropout, four elements at a time on a CPU.
 
-torch draws them one by one from a serial generator there, a tenth of the time of a step. Here each
-64-bit number of the same generator makes four, by comparing 16 bits with the probability: off by
-less than 2^-16, while the rest of dropout, wherever the model has it, is torch's.
+There torch draws one random number for each element of a mask, one after the other, which takes a
+tenth of the time of a step. Here each 64-bit number of the same generator gives four elements: its
+16-bit parts are compared with the probability, which is then exact to 2^-16. Everything else about
+dropout is left to torch.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def draw_fast_masks(module: nn.Module) -> None:
-    """From now on, in all that the module's forward does."""
+    """Use such masks in the forward pass of a module and of all its parts from now on."""
     forward = module.forward
 
     @wraps(forward)
@@ -41,9 +42,9 @@ class _FastMasks(TorchDispatchMode):
 
 
 def _fill(mask: Tensor, keep: float = 0.5) -> Tensor:
-    """Make each element 1 with probability keep, else 0."""
+    """Set each element to 1 with probability `keep`, otherwise to 0."""
     words = torch.empty(-(-mask.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    bits = words.view(torch.int16)[: mask.numel()]  # evenly from -2^15 to 2^15 - 1
-    # one more than the largest would not fit: all ones need no comparison
+    bits = words.view(torch.int16)[: mask.numel()]  # uniform from -2^15 to 2^15 - 1
+    # with keep = 1 the threshold would be one more than the largest 16-bit number
     threshold = round(keep * 2**16) - 2**15
     return mask.fill_(1.0) if threshold == 2**15 else mask.copy_((bits < threshold).view_as(mask))

@@ -1,7 +1,7 @@
-"""Ranking losses over one matrix of scores: each query of the batch against each of its texts.
+"""Ranking losses. Each compares every query of a batch with every document of the batch.
 
-Shapes: B queries, N texts (every query's own documents, one query after the other), and at most n
-negatives for a query. What a loss needs to know of the texts is in a `Targets`.
+Shapes: B queries; N documents, the candidates of one query after those of the other; at most n
+negatives for a query. What a loss knows about the documents is in `Targets`.
 """
 
 from __future__ import annotations
@@ -15,54 +15,57 @@ from torch import Tensor
 
 
 class Targets(NamedTuple):
-    """Which text is what to which query.
+    """What the documents of a batch are to its queries.
 
-    own: int64 [B, 1 + n], the texts of each query, its positive first, -1 where it has fewer.
-    teacher: [B, 1 + n], a teacher's scores of those, or None.
-    banned: bool [B, N], texts that are no negatives to a query: its other known positives, and
-    what the teacher takes for one.
+    candidates: int64 [B, 1 + n], the documents of each query, its positive first, -1 where it has
+    fewer than n negatives. teacher: [B, 1 + n], the scores that a teacher gives them, or None.
+    excluded: bool [B, N], documents that are no negatives of a query: its other known positives,
+    and those that the teacher takes for positives.
     """
 
-    own: Tensor
+    candidates: Tensor
     teacher: Tensor | None
-    banned: Tensor
+    excluded: Tensor
 
 
 def infonce(scores: Tensor, targets: Targets, temperature: float) -> Tensor:
-    """Contrastive loss with in-batch negatives (1807.03748): the right text among all. [B, N]"""
-    scores = (scores / temperature).masked_fill(targets.banned, float("-inf"))
-    return F.cross_entropy(scores, targets.own[:, 0])
+    """InfoNCE with in-batch negatives (1807.03748): the positive against all documents.
+
+    scores: [B, N].
+    """
+    scores = (scores / temperature).masked_fill(targets.excluded, float("-inf"))
+    return F.cross_entropy(scores, targets.candidates[:, 0])
 
 
 def margin_mse(scores: Tensor, targets: Targets, temperature: float) -> Tensor:
     """MarginMSE (2010.02666): squared error of the margin between positive and each negative.
 
-    Mean over all negatives of the batch. The temperature plays no part.
+    scores: [B, N]. Mean over all negatives of the batch; the temperature has no effect.
     """
-    ours, teacher, there = _own(scores, targets)  # [B, 1 + n]
+    ours, teacher, exists = _candidates(scores, targets)  # [B, 1 + n] each
     error = (ours[:, :1] - ours[:, 1:]) - (teacher[:, :1] - teacher[:, 1:])  # [B, n]
-    return error[there[:, 1:]].square().mean()
+    return error[exists[:, 1:]].square().mean()
 
 
 def kl(scores: Tensor, targets: Targets, temperature: float) -> Tensor:
-    """KL divergence of the student's from the teacher's distribution over a query's own texts.
+    """KL divergence of the model's distribution over the candidates from the teacher's.
 
-    Both are softened by the temperature, and the loss is multiplied by its square, so that the
-    gradient keeps its size (1503.02531). Mean over the queries.
+    scores: [B, N]. Both are softened by the temperature, and the loss is multiplied by its square,
+    so that the size of the gradient stays (1503.02531). Mean over the queries.
     """
-    ours, teacher, there = _own(scores, targets)  # [B, 1 + n]
-    student = F.log_softmax((ours / temperature).masked_fill(~there, float("-inf")), dim=1)
-    wanted = F.log_softmax((teacher / temperature).masked_fill(~there, float("-inf")), dim=1)
-    # where there is no text both are -inf, and their difference is no number
-    difference = torch.where(there, wanted - student, 0.0)
+    ours, teacher, exists = _candidates(scores, targets)  # [B, 1 + n] each
+    student = F.log_softmax((ours / temperature).masked_fill(~exists, float("-inf")), dim=1)
+    wanted = F.log_softmax((teacher / temperature).masked_fill(~exists, float("-inf")), dim=1)
+    # without a candidate both are -inf, and their difference is not a number
+    difference = torch.where(exists, wanted - student, 0.0)  # [B, 1 + n]
     return (wanted.exp() * difference).sum(dim=1).mean() * temperature**2
 
 
-def _own(scores: Tensor, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
-    """The student's scores of each query's own texts, the teacher's, and where there is one."""
-    assert targets.teacher is not None  # `read_examples` saw to it
-    ours = scores.gather(1, targets.own.clamp(min=0))  # [B, 1 + n]
-    return ours, targets.teacher, targets.own >= 0
+def _candidates(scores: Tensor, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores of the model and of the teacher, and where there is a candidate: [B, 1 + n] each."""
+    assert targets.teacher is not None  # `read_examples` has checked it
+    ours = scores.gather(1, targets.candidates.clamp(min=0))
+    return ours, targets.teacher, targets.candidates >= 0
 
 
 LOSSES: dict[str, Callable[[Tensor, Targets, float], Tensor]] = {

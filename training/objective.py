@@ -1,19 +1,19 @@
-"""What a training step minimises: the ranking losses and what keeps the vectors sparse."""
+"""What a training step minimizes: the ranking losses, and what keeps the vectors sparse."""
 
 from __future__ import annotations
 
 import unicodedata
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
 
 from splade_es.models.model import SpladeModel
 from splade_es.training.config import TrainConfig
+from splade_es.training.config_rules import SideConfig
 from splade_es.training.controller import TermTarget
 from splade_es.training.losses import LOSSES, Targets
 from splade_es.training.regularizers import (
-    above,
     anti_zero,
     df_flops,
     df_importance,
@@ -21,106 +21,130 @@ from splade_es.training.regularizers import (
     l1,
     noise,
     ramp,
+    without_sparse,
 )
 
 
 class Losses(NamedTuple):
-    """total: what is minimised; ranking: the part of it that ranks."""
+    """total: what is minimized; ranking: the part of it that ranks. Scalars."""
 
     total: Tensor
     ranking: Tensor
 
 
+class ObjectiveState(TypedDict):
+    """What changes in an objective, for a checkpoint. importance: [V], or [0] without df_flops."""
+
+    query: list[float] | None
+    doc: list[float] | None
+    importance: Tensor
+
+
+class SideRegularizer:
+    """The regularizer of one side, whose weight may change in each step."""
+
+    def __init__(self, side: SideConfig, ramp: int, ramp_delay: int) -> None:
+        self.side = side
+        self._ramp, self._ramp_delay = ramp, ramp_delay
+        self._target = None if side.terms is None else TermTarget(side.terms, side.lambda_)
+
+    def weight(self, step: int) -> float:
+        """The weight in a step."""
+        if self._target is not None:
+            return self._target.weight
+        return float(self.side.lambda_) * ramp(step, self._ramp, self._ramp_delay)
+
+    def penalty(self, rows: Tensor, importance: Tensor) -> Tensor:
+        """A scalar, not weighted yet. rows: [N, V]; importance: [V], for df_flops."""
+        if self.side.regularizer == "df_flops":
+            return df_flops(rows, importance)
+        return flops(rows) if self.side.regularizer == "flops" else l1(rows)
+
+    @property
+    def controlled(self) -> bool:
+        """Whether the weight is adjusted to reach a number of active terms."""
+        return self._target is not None
+
+    def update(self, terms: float) -> None:
+        """Adjust the weight to the mean active terms of a text in the last step."""
+        if self._target is not None:
+            self._target.update(terms)
+
+    @property
+    def bias_change(self) -> float:
+        """What to add to the bias of the decoder after a step."""
+        return 0.0 if self._target is None else self._target.bias_change
+
+    def state(self) -> list[float] | None:
+        """All that changes, for a checkpoint."""
+        return None if self._target is None else self._target.state()
+
+    def restore(self, state: list[float] | None) -> None:
+        """Continue from a state."""
+        if self._target is not None and state is not None:
+            self._target.restore(state)
+
+
 class Objective:
-    """The loss of a batch, and the weights of its regularizers as they change.
+    """The loss of a batch; `query` and `doc` are the regularizers of both sides."""
 
-    queries_learn, documents_learn: a side that does not learn is not regularized either.
-    """
-
-    def __init__(
-        self, config: TrainConfig, model: SpladeModel, queries_learn: bool, documents_learn: bool
-    ) -> None:
+    def __init__(self, config: TrainConfig, model: SpladeModel) -> None:
         self._config = config
-        self._learns = {"query": queries_learn, "doc": documents_learn}
-        self._targets = {
-            side: TermTarget(terms, getattr(config, f"{side}_lambda"))
-            for side in ("query", "doc")
-            if (terms := getattr(config, f"{side}_terms")) is not None and self._learns[side]
-        }
-        self._size = len(model.decoder.weight)
+        self.query = SideRegularizer(config.query, config.ramp, config.ramp_delay)
+        self.doc = SideRegularizer(config.doc, config.ramp, config.ramp_delay)
+        self._vocabulary = len(model.decoder.weight)
         self._importance = torch.zeros(0)  # of each token for df_flops, [V]
         device = model.decoder.weight.device
-        self._noise = torch.tensor(_punctuation(model), dtype=torch.long, device=device)
+        self._noise = torch.tensor(_punctuation(model), dtype=torch.long, device=device)  # [n]
 
     def __call__(self, queries: Tensor, documents: Tensor, targets: Targets, step: int) -> Losses:
-        """queries: [B, V]; documents: [N, V]; step: the optimizer step that is being made."""
+        """The losses of a batch in an optimizer step. queries: [B, V]; documents: [N, V]."""
         config = self._config
         scores = queries @ documents.T  # [B, N]
         ranking = scores.new_zeros(())
         for name, weight in config.losses.items():
-            warmth = config.kl_temperature if name == "kl" else config.temperature
-            ranking = ranking + weight * LOSSES[name](scores, targets, warmth)
+            temperature = config.kl_temperature if name == "kl" else config.temperature
+            ranking = ranking + weight * LOSSES[name](scores, targets, temperature)
         total = ranking
-        for side, rows in (("query", queries), ("doc", documents)):
-            if self._learns[side]:
-                rows = above(rows, getattr(config, f"{side}_threshold"))
-                total = total + self.weight(side, step) * self._penalty(side, rows)
+        for regularizer, rows in ((self.query, queries), (self.doc, documents)):
+            if regularizer.side.trained:
+                rows = without_sparse(rows, regularizer.side.threshold)
+                penalty = regularizer.penalty(rows, self._importance)
+                total = total + regularizer.weight(step) * penalty
                 if config.noise_lambda:
                     total = total + config.noise_lambda * noise(rows, self._noise)
         if config.anti_zero:
             total = total + config.anti_zero * anti_zero(queries, documents)
         return Losses(total, ranking)
 
-    def weight(self, side: str, step: int) -> float:
-        """Weight of a side's regularizer in a step. side: "query" or "doc"."""
-        if side in self._targets:
-            return self._targets[side].weight
-        rise = ramp(step, self._config.ramp, self._config.ramp_delay)
-        return float(getattr(self._config, f"{side}_lambda")) * rise
-
-    def steer(self, query_terms: float, doc_terms: float) -> None:
-        """Tell the targets how many terms were active in the step that was made."""
-        for side, terms in (("query", query_terms), ("doc", doc_terms)):
-            if side in self._targets:
-                self._targets[side].update(terms)
-
     @property
-    def steered(self) -> bool:
-        return bool(self._targets)
-
-    def lift(self, side: str) -> float:
-        """What to add to the bias of a side's decoder after a step; 0 where nothing is steered."""
-        return self._targets[side].lift if side in self._targets else 0.0
-
-    @property
-    def wants_frequencies(self) -> bool:
-        config = self._config
-        return "df_flops" in (config.doc_regularizer, config.query_regularizer)
+    def needs_frequencies(self) -> bool:
+        """Whether a regularizer is df_flops, which needs `set_frequencies` now and then."""
+        return "df_flops" in (self.query.side.regularizer, self.doc.side.regularizer)
 
     def set_frequencies(self, share: Tensor) -> None:
-        """share: of the corpus' documents that each token of the vocabulary stands in."""
+        """Take the share of the documents of the corpus that have each token: [vocabulary]."""
         importance = df_importance(share, self._config.df_alpha, self._config.df_beta)
-        self._importance = torch.zeros(self._size, device=self._noise.device)
+        self._importance = torch.zeros(self._vocabulary, device=self._noise.device)
         self._importance[: len(importance)] = importance  # the decoder may have more rows
 
-    def state(self) -> dict[str, Any]:
-        targets = {side: target.state() for side, target in self._targets.items()}
-        return {"targets": targets, "importance": self._importance.cpu()}
+    def state(self) -> ObjectiveState:
+        """All that changes, for a checkpoint."""
+        return {
+            "query": self.query.state(),
+            "doc": self.doc.state(),
+            "importance": self._importance.cpu(),
+        }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        for side, target in self._targets.items():
-            target.restore(state["targets"][side])
+    def restore(self, state: ObjectiveState) -> None:
+        """Continue from a state."""
+        self.query.restore(state["query"])
+        self.doc.restore(state["doc"])
         self._importance = state["importance"].to(self._noise.device)
-
-    def _penalty(self, side: str, rows: Tensor) -> Tensor:
-        kind = getattr(self._config, f"{side}_regularizer")
-        if kind == "df_flops":
-            return df_flops(rows, self._importance)
-        return flops(rows) if kind == "flops" else l1(rows)
 
 
 def _punctuation(model: SpladeModel) -> list[int]:
-    """Ids of tokens without a letter or digit, word pieces and leading space marks as well."""
+    """Ids of tokens without a letter or digit; marks of word pieces and spaces do not count."""
     marks = ("##", "▁", "Ġ")
     ids = []
     for id, token in enumerate(model.vocabulary):

@@ -3,37 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor, nn
 
-from splade_es.encoders.torch_encoder import DTYPES, fast_dtype
+from splade_es.encoders.devices import compute_dtype
 from splade_es.errors import TrainingError
 from splade_es.models.model import SpladeModel
 from splade_es.models.pair import EncoderPair, QueryTable
+from splade_es.training.batch_vectors import BatchVectors
 from splade_es.training.batches import Batch
 from splade_es.training.config import TrainConfig
 from splade_es.training.distributed import World
 from splade_es.training.dropout import draw_fast_masks
-from splade_es.training.encoding import Encoding
 from splade_es.training.losses import Targets
-from splade_es.training.objective import Objective
+from splade_es.training.objective import Objective, ObjectiveState
 
 
-class Outcome(NamedTuple):
-    """What a step saw, still on the device. sums: of loss, ranking loss, active terms of a query
-    and of a document, each the mean of its batches; frequencies: [V], documents with each token."""
+class StepResult(NamedTuple):
+    """What was seen in a step, still on the device.
 
-    sums: Tensor
+    means: [4], the loss, the ranking loss, and the active terms of a query and of a document, each
+    the mean over the batches of the step. frequencies: [V], in how many documents each token was
+    active; documents: their number.
+    """
+
+    means: Tensor
     frequencies: Tensor
     documents: int
 
 
-class Stepper:
-    """Model, optimizer and objective, moved on one step at a time.
+class StepperState(TypedDict):
+    """All that the next step depends on, for a checkpoint."""
 
-    steps: of the whole run, which the learning rate is shaped by.
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    objective: ObjectiveState
+
+
+class Stepper:
+    """Model, optimizer and objective, which move on one step at a time.
+
+    steps: of the whole run; the schedule of the learning rate depends on it.
     """
 
     def __init__(
@@ -50,63 +63,53 @@ class Stepper:
         if device.type == "cpu":
             for encoder in model.encoders:
                 draw_fast_masks(encoder.mlm)
-                # a dense gradient, for each few texts anew, would be all zeros but their tokens
+                # A dense gradient, made anew for each few texts, would be nearly all zeros: of the
+                # vocabulary a few texts have few tokens.
                 embeddings = encoder.mlm.get_input_embeddings()
                 if isinstance(embeddings, nn.Embedding):
                     embeddings.sparse = True
-        self.objective = Objective(
-            config, model.documents, _learns(model.queries), _learns(model.documents)
-        )
+        self.objective = Objective(config, model.documents)
         self._config, self._world, self._device, self._steps = config, world, device, steps
-        self._dtype = fast_dtype(device) if config.precision == "auto" else DTYPES[config.precision]
-        self._optimizer = torch.optim.AdamW(_groups(config, model), fused=True)
+        self._dtype = compute_dtype(config.precision, device)
+        self._optimizer = torch.optim.AdamW(_parameter_groups(config, model), fused=True)
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._dtype == torch.float16)
 
-    def step(self, number: int, stream: Iterator[Batch]) -> Outcome:
-        """Make step `number`. Raises ArithmeticError, saying what is no finite number."""
+    def step(self, number: int, batches: Iterator[Batch]) -> StepResult:
+        """Make step `number`, from 1. Raises ArithmeticError that names what is not finite."""
         config = self._config
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        # a function of the step alone: nothing random need be kept to resume
+        # a function of the step alone: a checkpoint needs no random state
         torch.manual_seed((config.seed * 1_000_003 + number) * 1009 + self._world.rank)
-        rise = number / max(1.0, config.warmup * self._steps)
-        fall = (self._steps - number + 1) / max(1.0, (1 - config.warmup) * self._steps)
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["peak"] * min(rise, fall, 1.0)
-
-        # kept, not made anew: sparse gradients are added to them
+        self._set_learning_rate(number)
+        # gradients are kept and set to zero: sparse ones can be added to them
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             parameter.grad.zero_()
         size = len(self.model.documents.decoder.weight)
-        outcome = Outcome(
+        result = StepResult(
             torch.zeros(4, device=self._device), torch.zeros(size, device=self._device), 0
         )
         for _ in range(config.accumulate):
-            outcome = self._batch(number, next(stream), outcome)
+            result = self._add_batch(number, next(batches), result)
         self._world.sum_gradients(p.grad for p in parameters if p.grad is not None)
         self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
-        if not (self._scaler.is_enabled() or torch.isfinite(norm)):  # it skips such a step itself
+        # with float16 the scaler itself leaves out a step with such a gradient
+        if not (self._scaler.is_enabled() or torch.isfinite(norm)):
             raise ArithmeticError(f"the gradient is {norm.item()} at step {number}")
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        if self.objective.steered:
-            self.objective.steer(*outcome.sums[2:].tolist())
-            with torch.no_grad():
-                for name, side in (("query", self.model.queries), ("doc", self.model.documents)):
-                    # a model without a bias is saved without one
-                    if isinstance(side, SpladeModel) and side.decoder.bias.requires_grad:
-                        side.decoder.bias.add_(self.objective.lift(name))
-        return outcome
+        self._control_terms(result)
+        return result
 
     @property
     def lr(self) -> float:
-        """Learning rate of the last step, of the encoder."""
+        """The learning rate of the encoders in the last step."""
         return float(self._optimizer.param_groups[0]["lr"])
 
-    def state(self) -> dict[str, Any]:
-        """All that the next step depends on."""
+    def state(self) -> StepperState:
+        """All that the next step depends on, for a checkpoint; tensors are not copied."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -114,14 +117,23 @@ class Stepper:
             "objective": self.objective.state(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: StepperState) -> None:
+        """Continue from a state."""
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
         self.objective.restore(state["objective"])
 
-    def _batch(self, number: int, batch: Batch, outcome: Outcome) -> Outcome:
-        """Gradients of one batch, and `outcome` with what was seen added."""
+    def _set_learning_rate(self, number: int) -> None:
+        """Linear warm-up to the peak, then linear decay to 0 after the last step."""
+        warmup = self._config.warmup
+        rise = number / max(1.0, warmup * self._steps)
+        fall = (self._steps - number + 1) / max(1.0, (1 - warmup) * self._steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["peak"] * min(rise, fall, 1.0)
+
+    def _add_batch(self, number: int, batch: Batch, result: StepResult) -> StepResult:
+        """Compute the gradient of one batch, and add what was seen to the result of the step."""
         config, model, world = self._config, self.model, self._world
         shares = world.shares(len(batch.queries))
         counts = [sum(batch.sizes[i] for i in share) for share in shares]
@@ -129,20 +141,20 @@ class Stepper:
         queries = self._encode(
             model.queries,
             [batch.queries[i] for i in own],
-            config.query_length,
+            config.query.length,
             [len(share) for share in shares],
         )
         documents = self._encode(
             model.documents,
             batch.documents[before : before + counts[world.rank]],
-            config.doc_length,
+            config.doc.length,
             counts,
         )
         targets = batch.targets
         targets = Targets(
-            targets.own.to(self._device),
+            targets.candidates.to(self._device),
             None if targets.teacher is None else targets.teacher.to(self._device),
-            targets.banned.to(self._device),
+            targets.excluded.to(self._device),
         )
         losses = self.objective(queries.rows, documents.rows, targets, number)
         if not torch.isfinite(losses.total):
@@ -153,15 +165,17 @@ class Stepper:
         with torch.no_grad():
             active = documents.rows > 0  # [N, V]
             terms = [(queries.rows > 0).sum(dim=1).float().mean(), active.sum(dim=1).float().mean()]
-            sums = torch.stack([losses.total, losses.ranking, *terms]) / config.accumulate
-            return Outcome(
-                outcome.sums + sums,
-                outcome.frequencies + active.sum(dim=0),
-                outcome.documents + len(active),
+            means = torch.stack([losses.total, losses.ranking, *terms]) / config.accumulate  # [4]
+            return StepResult(
+                result.means + means,
+                result.frequencies + active.sum(dim=0),
+                result.documents + len(active),
             )
 
-    def _encode(self, side: nn.Module, texts: list[str], length: int, sizes: list[int]) -> Encoding:
-        return Encoding(
+    def _encode(
+        self, side: nn.Module, texts: list[str], length: int, sizes: list[int]
+    ) -> BatchVectors:
+        return BatchVectors(
             side,
             self.model.documents,
             texts,
@@ -172,15 +186,25 @@ class Stepper:
             sizes,
         )
 
+    def _control_terms(self, result: StepResult) -> None:
+        """Adjust the regularizers, and the biases of the decoders, to the active terms."""
+        query, doc = self.objective.query, self.objective.doc
+        if not (query.controlled or doc.controlled):
+            return
+        query_terms, document_terms = result.means[2:].tolist()
+        query.update(query_terms)
+        doc.update(document_terms)
+        with torch.no_grad():
+            for regularizer, side in ((query, self.model.queries), (doc, self.model.documents)):
+                # a model that came without a bias is saved without one
+                if isinstance(side, SpladeModel) and side.decoder.bias.requires_grad:
+                    side.decoder.bias.add_(regularizer.bias_change)
 
-def _learns(side: nn.Module) -> bool:
-    return any(p.requires_grad for p in side.parameters())
 
-
-def _groups(config: TrainConfig, model: EncoderPair) -> list[dict[str, Any]]:
-    """Parameters by learning rate and weight decay, those of the encoders first."""
-    # dicts for their order, which the optimizer's state goes by
-    # the decoder is tied to the embeddings in most models, and then it is the same parameter
+def _parameter_groups(config: TrainConfig, model: EncoderPair) -> list[dict[str, Any]]:
+    """Parameters by learning rate and weight decay; those of the encoders come first."""
+    # Dicts, for their order, which the state of the optimizer relies on. In most models the decoder
+    # is tied to the embeddings: then both are the same parameter.
     embeddings = dict.fromkeys(
         p for encoder in model.encoders for p in encoder.mlm.get_input_embeddings().parameters()
     )
@@ -196,8 +220,8 @@ def _groups(config: TrainConfig, model: EncoderPair) -> list[dict[str, Any]]:
     ]
     groups = []
     for lr, decay, parameters in parts:
-        if learning := [p for p in parameters if p.requires_grad]:
-            groups.append({"params": learning, "lr": lr, "peak": lr, "weight_decay": decay})
+        if trained := [p for p in parameters if p.requires_grad]:
+            groups.append({"params": trained, "lr": lr, "peak": lr, "weight_decay": decay})
     if not groups:
-        raise TrainingError("Nothing is left to train", "Freeze less.")
+        raise TrainingError("Nothing is left to train", "Set `embedding_lr` above 0.")
     return groups

@@ -1,4 +1,4 @@
-"""Teachers: models that say how well a document answers a query."""
+"""Teachers: models that score how well a document answers a query."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ import torch
 import transformers
 from transformers.utils.hub import cached_file
 
+from splade_es.encoders.devices import pick_device
 from splade_es.encoders.load import load_query_encoder
-from splade_es.encoders.torch_encoder import Encoder, pick_device
+from splade_es.encoders.torch_encoder import Encoder
 from splade_es.errors import ModelError
-from splade_es.models.model import quiet_transformers
+from splade_es.models.pretrained import quiet_transformers
 
 _BATCH = {"cpu": 32, "cuda": 128, "mps": 32}
-# What sentence-transformers' ranking losses multiply a cosine by unless told otherwise, so that
-# these are the logits the encoder was trained with. A bare cosine differs by a few tenths only.
+# The ranking losses of sentence-transformers multiply a cosine by this by default: the products are
+# the logits that such an encoder was trained with. Cosines themselves differ by a few tenths only.
 _COSINE_SCALE = 20.0
-# Vectors a teacher keeps, with their texts: a few hundred megabytes.
-_KEPT_ROWS = 50_000
+# Vectors that a teacher keeps, with their texts: a few hundred megabytes.
+_CACHED_VECTORS = 50_000
 _HINT = (
     "Name a cross-encoder, a sentence encoder or a SPLADE model: a directory, or one of the "
     "Hugging Face hub."
@@ -32,16 +33,16 @@ _HINT = (
 
 
 class Teacher(Protocol):
-    """name: directory or hub name, for messages."""
+    """Scores pairs of texts. name: directory or hub name, for messages."""
 
     name: str
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """One number for each (query, document), in order: the higher the better."""
+        """One number for each (query, document), in order; higher is better."""
 
 
 def load_teacher(name: str) -> Teacher:
-    """A cross-encoder, a sentence encoder or a SPLADE model, whichever its files say.
+    """Load a cross-encoder, a sentence encoder or a SPLADE model, as its files say.
 
     Raises ModelError.
     """
@@ -53,23 +54,26 @@ def load_teacher(name: str) -> Teacher:
         kinds = {str(module["type"]).rpartition(".")[2] for module in modules}
     except Exception as error:  # transformers raises whatever its parsers raise
         why = (
-            "no model config in this directory that can be read"
+            "there is no readable model config in this directory"
             if os.path.isdir(name)
-            else "no such directory, and the Hugging Face hub gave no such model"
+            else "there is no such directory, and the Hugging Face hub gave no such model"
         )
         raise ModelError(f"{name}: {why}", _HINT) from error
     architecture = (config.architectures or ["a model without a head"])[0]
-    if "Pooling" in kinds:  # before the architecture: many a sentence encoder is called a masked LM
+    if "Pooling" in kinds:  # before the architecture: some sentence encoders are called masked LM
         return SentenceTeacher(name)
     if architecture.endswith("ForMaskedLM"):
         return SpladeTeacher(name)
     if architecture.endswith("ForSequenceClassification"):
         return CrossEncoderTeacher(name)
-    raise ModelError(f"{name}: {architecture} is no teacher", _HINT)
+    raise ModelError(f"{name}: {architecture} cannot be a teacher", _HINT)
 
 
 def _load_with_sentence_transformers(name: str, kind: str, what: str, device: str) -> Any:
-    """Its class `kind`. float32 whatever the checkpoint is kept in. Raises ModelError."""
+    """Load a model with a class of this package, in float32. Raises ModelError.
+
+    kind: the class; what: its name in messages.
+    """
     try:
         import sentence_transformers
     except ImportError as error:
@@ -90,32 +94,32 @@ def _load_with_sentence_transformers(name: str, kind: str, what: str, device: st
 
 
 class CrossEncoderTeacher:
-    """A model that reads query and document together; its score is the raw logit."""
+    """A model that reads query and document together. Its score is the logit."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._device = pick_device()
-        # float32 whatever the checkpoint is kept in; autocast decides what is rounded
         self._model = _load_with_sentence_transformers(
             name, "CrossEncoder", "cross-encoder", str(self._device)
         )
         if self._model.num_labels != 1:
             raise ModelError(
-                f"{name}: a classifier of {self._model.num_labels} classes, and a teacher has one "
-                "score",
+                f"{name}: a classifier of {self._model.num_labels} classes, but a teacher gives a "
+                "single score",
                 "Name a cross-encoder that was trained to rank.",
             )
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        # float16 and not bfloat16: that has 8 bits, and the differences of two scores are learned
+        """One number for each (query, document), in order."""
+        # not bfloat16, which has 8 bits: the losses learn from differences of scores
         scores = self._predict(pairs, half=self._device.type == "cuda")
-        # what overflows in float16 does not in float32
+        # what overflows in float16 does not overflow in float32
         if over := np.flatnonzero(~np.isfinite(scores)).tolist():
             scores[over] = self._predict([pairs[i] for i in over], half=False)
         return [float(score) for score in scores]
 
     def _predict(self, pairs: Sequence[tuple[str, str]], half: bool) -> Any:
-        """float32 [len(pairs)]. It sorts by length, so that a batch has little padding."""
+        """float32 [pairs]. The model sorts them by length, so that a batch has little padding."""
         with torch.autocast(self._device.type, torch.float16, enabled=half):
             return self._model.predict(
                 list(pairs),
@@ -126,7 +130,7 @@ class CrossEncoderTeacher:
 
 
 class SentenceTeacher:
-    """A dense encoder of sentence-transformers: its similarity, 20 times if that is a cosine."""
+    """A dense encoder. Its score is the similarity it was trained with; a cosine times 20."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -134,10 +138,11 @@ class SentenceTeacher:
         self._model = _load_with_sentence_transformers(
             name, "SentenceTransformer", "sentence encoder", str(self._device)
         )
-        self._queries = _Kept()
-        self._documents = _Kept()
+        self._queries = _VectorCache()
+        self._documents = _VectorCache()
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """One number for each (query, document), in order."""
         settings: dict[str, Any] = {
             "batch_size": _BATCH[self._device.type],
             "show_progress_bar": False,
@@ -154,16 +159,20 @@ class SentenceTeacher:
 
 
 class SpladeTeacher:
-    """A SPLADE model, whose score is the dot product: a student can learn from its elder."""
+    """A SPLADE model. Its score is the dot product of query and document.
 
-    def __init__(self, name: str) -> None:
+    cached_vectors: how many vectors of queries, and of documents, it keeps.
+    """
+
+    def __init__(self, name: str, cached_vectors: int = _CACHED_VECTORS) -> None:
         self.name = name
         self._query_encoder = load_query_encoder(name)
         self._encoder = Encoder.load(name)
-        self._queries = _Kept()
-        self._documents = _Kept()
+        self._queries = _VectorCache(cached_vectors)
+        self._documents = _VectorCache(cached_vectors)
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """One number for each (query, document), in order."""
         queries = self._queries.rows([query for query, _ in pairs], self._query_encoder.encode)
         documents = self._documents.rows([text for _, text in pairs], self._encoder.encode)
         scores = []
@@ -175,17 +184,18 @@ class SpladeTeacher:
         return scores
 
 
-class _Kept:
-    """Vectors of texts that will be asked for again: a mined document is a negative of many."""
+class _VectorCache:
+    """The vectors of recent texts: a mined document is a negative of many queries."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = _CACHED_VECTORS) -> None:
+        self._size = size
         self._rows: dict[str, Any] = {}
 
     def rows(self, texts: list[str], encode: Callable[[list[str]], Iterable[Any]]) -> list[Any]:
-        """Of each text, in order; those not seen lately are encoded now, all at once."""
+        """The vector of each text, in order. Those that are not kept are encoded all at once."""
         new = [text for text in dict.fromkeys(texts) if text not in self._rows]
         self._rows.update(zip(new, encode(new) if new else (), strict=True))
         rows = [self._rows[text] for text in texts]
-        for text in list(islice(self._rows, max(0, len(self._rows) - _KEPT_ROWS))):
+        for text in list(islice(self._rows, max(0, len(self._rows) - self._size))):
             del self._rows[text]  # the oldest
         return rows

@@ -1,4 +1,4 @@
-"""What reads training lines to write others: one line in, one line or more out."""
+"""Training lines in JSON Lines, as `mine` and `score` read them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from splade_es.errors import TrainingError
 
 
 def read_rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Stream ("path:line", object) of JSON Lines, plain or .gz, with "query" and "positive".
+    """Stream ("path:line", object) of JSON Lines, plain or .gz.
 
-    Raises CorpusError if the file cannot be read, and TrainingError for a line without either.
+    Raises CorpusError if the file cannot be read, and TrainingError for a line that lacks "query"
+    or "positive".
     """
     for place, line in read_lines(path):
         try:
@@ -23,17 +24,19 @@ def read_rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for key in ("query", "positive"):
             if not is_text(row.get(key)):
                 raise TrainingError(
-                    f'{place}: "{key}" must be a text that is not empty', "Mend or remove the line."
+                    f'{place}: "{key}" must be a text that is not empty',
+                    "Correct or remove the line.",
                 )
         yield place, row
 
 
 def is_text(value: Any) -> bool:
+    """Whether a value is a text that is not empty."""
     return isinstance(value, str) and bool(value.strip())
 
 
 def check_not_input(path: str, *inputs: str | None) -> None:
-    """Raises TrainingError if `path` is one of the inputs, which are read while it is written."""
+    """Raise TrainingError if `path` is one of the inputs, which are read while it is written."""
     for name in inputs:
         if name and os.path.exists(name) and os.path.realpath(name) == os.path.realpath(path):
             raise TrainingError(f"{path}: this is the input", "Name another file for the output.")

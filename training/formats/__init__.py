@@ -1,7 +1,7 @@
-"""Training data as others write it: which reader a path is for.
+"""Formats of training data, and which of them a path has.
 
-A path is a folder of one of the layouts, a file of triplets, or a sequence of records (JSON Lines,
-Parquet, a saved dataset) whose first shows by its keys how all are to be read.
+A path is a folder with a known layout, a file of triplets, or a sequence of records (JSON Lines,
+Parquet, a saved dataset). Of records, the keys of the first one show the format of all.
 """
 
 from __future__ import annotations
@@ -37,27 +37,32 @@ _RECORDS: dict[
     "sentence-transformers": (sentence_transformers.matches, sentence_transformers.to_row),
 }
 
-#: Names for --format.
+#: The values of the setting `format`.
 FORMATS: tuple[str, ...] = (*_RECORDS, *_FOLDERS)
 
 
-def open_source(path: str, format: str | None, corpus: str | None) -> Source:
-    """Find the reader of a path, unless `format` names it; nothing but the first row is read.
-
-    corpus: a BEIR folder with the texts that splade-es rows name by id. Raises CorpusError or
-    TrainingError for a path that no reader fits, or a format that does not fit the path.
-    """
-    if format not in (None, *FORMATS):
-        raise TrainingError(f'no format "{format}"', f"Give one of {', '.join(FORMATS)}.")
+def check_path(path: str) -> None:
+    """Raise CorpusError if training data does not exist. "-" is standard input."""
     if path != "-" and not os.path.exists(path):
         raise CorpusError(f"{path}: no such file or folder", "Check the path.")
+
+
+def open_source(path: str, format: str | None, corpus: str | None) -> Source:
+    """Find the reader of a path, unless `format` names it, and read the first row.
+
+    corpus: a BEIR folder with the texts that rows of the format splade-es name by id. Raises
+    CorpusError or TrainingError if no reader fits the path, or if the format does not fit it.
+    """
+    if format not in (None, *FORMATS):
+        raise TrainingError(f'there is no format "{format}"', f"Give one of {', '.join(FORMATS)}.")
+    check_path(path)
     source = _open_folder(path, format) if os.path.isdir(path) else _open_file(path, format)
     if corpus is None:
         return source
     if source.format != "splade-es":
         raise TrainingError(
-            f"{path}: {source.format} data has its own texts, and none from {corpus}",
-            "Leave out --corpus.",
+            f"{path}: {source.format} data has all texts itself, and takes none from {corpus}",
+            "Leave out `corpus`.",
         )
     return source._replace(
         queries=splade_es.read_queries(corpus), documents=splade_es.read_corpus(corpus)
@@ -76,9 +81,9 @@ def _open_folder(path: str, format: str | None) -> Source:
     if naver.is_folder(path):
         return naver.open_folder(path)
     raise TrainingError(
-        f"{path}: a folder in no known format: it has no state.json or *.parquet, "
+        f"{path}: the format of this folder is unknown: it has no state.json or *.parquet, "
         "query_master.ndjson (light-splade), corpus.jsonl (beir), *.pkl.gz or raw.tsv (naver)",
-        f"Check the path, or name the format with --format: {', '.join(FORMATS)}.",
+        f"Check the path, or set `format` to one of {', '.join(FORMATS)}.",
     )
 
 
@@ -97,7 +102,7 @@ def _open_file(path: str, format: str | None) -> Source:
     if not (format or is_json):
         raise TrainingError(
             f"{head[0]}: neither JSON, nor columns with tabs, nor Parquet",
-            f"Check the path, or name the format with --format: {', '.join(FORMATS)}.",
+            f"Check the path, or set `format` to one of {', '.join(FORMATS)}.",
         )
     return _open_records(path, _parse(lines), format, by_order=False)
 
@@ -111,7 +116,7 @@ def _parse(lines: Iterator[tuple[str, bytes]]) -> Records:
 
 
 def _open_records(path: str, records: Records, format: str | None, by_order: bool) -> Source:
-    """by_order: in a table the columns of texts count by their order, whatever their names."""
+    """by_order: in a table, columns of texts are known by their order, not by their names."""
     if (head := next(records, None)) is None:
         return Source(format or "splade-es", ())
     names = reversed(_RECORDS) if by_order else iter(_RECORDS)
@@ -119,9 +124,9 @@ def _open_records(path: str, records: Records, format: str | None, by_order: boo
     if name is None:
         keys = ", ".join(f'"{key}"' for key in head[1])
         raise TrainingError(
-            f"{head[0]}: a row with {keys or 'nothing'} is in no known format: neither a query "
-            "with positives, nor columns of texts",
-            f"Check the row, or name the format with --format: {', '.join(_RECORDS)}.",
+            f"{head[0]}: the format of a row with {keys or 'nothing'} is unknown: it has neither a "
+            "query with positives nor columns of texts",
+            f"Check the row, or set `format` to one of {', '.join(_RECORDS)}.",
         )
     to_row = _RECORDS[name][1]
     return Source(name, (to_row(place, record) for place, record in chain([head], records)))

@@ -1,4 +1,4 @@
-"""Folders of bizreach-inc/light-splade: NDJSON masters of texts, and rows of their ids.
+"""Folders of bizreach-inc/light-splade: NDJSON files with the texts, and others with their ids.
 
     query_master.ndjson       {"qid": 3, "text": "..."}
     doc_master.ndjson         {"doc_id": 11, "text": "..."}
@@ -7,8 +7,9 @@
     hard-negatives-cross-encoder-scores.ndjson, or hard_negative_scores.ndjson
                               {"qid": 3, "scores": {"11": 0.95, "12": 0.23}}
 
-All may be .gz, and stand in `train/`; the scores may stand above it, for they are shared with the
-validation queries. They win over the triplets; without either the lists are read as pairs.
+All files may be .gz, and may lie in `train/`. The scores may lie in the folder above, because they
+are shared with the validation queries. If there are scores, triplets are ignored; without either of
+them the lists are read as pairs.
 """
 
 from __future__ import annotations
@@ -32,19 +33,22 @@ _NEEDED = ("query_master.ndjson", "doc_master.ndjson", "positive_lists.ndjson")
 
 
 def find_folder(path: str) -> str | None:
-    """The folder with the query master: the path itself, or `train` in it."""
+    """The folder with query_master.ndjson: the path itself, or `train` in it."""
     folders = (path, os.path.join(path, "train"))
     return next((folder for folder in folders if find_file(folder, _NEEDED[0])), None)
 
 
 def open_folder(path: str) -> Source:
-    """The positive lists are held in memory. Raises CorpusError if a file is not there."""
+    """Open a folder. The positive lists are kept in memory.
+
+    Raises CorpusError if a file is missing.
+    """
     folder = find_folder(path) or path
     found = [find_file(folder, name) for name in _NEEDED]
     missing = [name for name, file in zip(_NEEDED, found, strict=True) if file is None]
     if missing:
         raise CorpusError(
-            f"{folder}: no {' and no '.join(missing)}",
+            f"{folder}: there is no {' and no '.join(missing)}",
             f"A light-splade folder has {', '.join(_NEEDED)}, plain or .gz.",
         )
     queries, documents, lists = (file for file in found if file)
@@ -71,7 +75,7 @@ def _records(path: str) -> Records:
 def _id(place: str, record: dict[str, object], name: str) -> str:
     ids = read_ids(place, name, record.get(name))
     if len(ids) != 1:
-        raise TrainingError(f'{place}: {len(ids)} ids in "{name}"', "Give it one.")
+        raise TrainingError(f'{place}: {len(ids)} ids in "{name}"', "Give one id.")
     return ids[0]
 
 
@@ -116,6 +120,6 @@ def _scored(path: str, lists: str) -> Iterator[Row]:
             yield from_candidates(place, query, scores, waiting.pop(query))
     if waiting:
         raise TrainingError(
-            f"{path}: no scores of query {min(waiting)}, which {lists} has",
-            "Score its candidates too, or take the query out.",
+            f"{path}: there are no scores of query {min(waiting)}, which {lists} has",
+            "Score its candidates too, or remove the query.",
         )

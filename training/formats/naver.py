@@ -3,10 +3,10 @@
     raw.tsv of a collection   id TAB text
     raw.tsv of triplets       query TAB positive TAB negative [TAB score TAB score]
     qrel.json                 {query id: {document id: grade}}
-    *.pkl.gz                  {query id: {document id: score}}, a teacher's
+    *.pkl.gz                  {query id: {document id: score}}, scores of a teacher
 
-The same four files train its Hugging Face loop. The scores win over triplets beside them, which are
-read if their own folder or file is given.
+A folder has the first and the last two, or triplets. If there are scores, triplets beside them are
+ignored; give their own folder or file to read them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from splade_es.errors import CorpusError, TrainingError
 from splade_es.training.formats.pickled import read_scores
 from splade_es.training.formats.rows import Row, Source, from_candidates
 
-#: Where the files usually are, from the folder of a data set: its configurations say so.
+#: Places of the files in the folder of a data set, from the configurations of naver/splade.
 _DOCUMENTS = ("full_collection/raw.tsv", "collection/raw.tsv", "val_collection/raw.tsv")
 _QUERIES = ("train_queries/queries/raw.tsv", "queries/raw.tsv", "val_queries/raw.tsv")
 _QRELS = (
@@ -36,13 +36,15 @@ _TRIPLETS = ("triplets/raw.tsv", "splade_triplets/raw.tsv", "distil_mse/raw.tsv"
 
 
 def is_folder(path: str) -> bool:
+    """Whether a folder has this format."""
     return bool(_find(path, _SCORES) or _find(path, _TRIPLETS))
 
 
 def open_folder(path: str) -> Source:
-    """Scores with their collections, else triplets. The judgements are held in memory.
+    """Open a folder with scores and their collections, or with triplets.
 
-    Raises CorpusError, with the names that were looked for, if a file is not there.
+    The judgements are kept in memory. Raises CorpusError, with all names that were tried, if a file
+    is missing.
     """
     scores = _find(path, _SCORES)
     triplets = _find(path, _TRIPLETS)
@@ -57,14 +59,15 @@ def open_folder(path: str) -> Source:
     ):
         if not files:
             raise CorpusError(
-                f"{path}: no {what}", f"Looked for {', '.join(names)}; put it at one of these."
+                f"{path}: there are no {what}",
+                f"Looked for {', '.join(names)}; put them in one of these places.",
             )
     file, documents, queries, qrels = map(_only, found)
     return Source("naver", _scored(file, qrels), _collection(queries), _collection(documents))
 
 
 def read_triplets(lines: Iterable[tuple[str, bytes]]) -> Iterator[Row]:
-    """Raises CorpusError for a line without three or five columns."""
+    """Rows of lines of triplets; raises CorpusError for one without three or five columns."""
     for place, line in lines:
         columns = _columns(place, line)
         if len(columns) not in (3, 5):
@@ -83,7 +86,7 @@ def read_triplets(lines: Iterable[tuple[str, bytes]]) -> Iterator[Row]:
 
 
 def _find(folder: str, names: Iterable[str]) -> list[str]:
-    """The files of the first name that is there; a * may stand for several."""
+    """The files of the first name that exists; with a * there may be several."""
     here = glob.escape(folder)
     return next((files for n in names if (files := sorted(glob.glob(f"{here}/{n}")))), [])
 
@@ -93,7 +96,7 @@ def _only(files: Sequence[str]) -> str:
         raise CorpusError(
             f"{os.path.dirname(files[0])}: {len(files)} files of scores "
             f"({', '.join(map(os.path.basename, files))})",
-            "Leave the one to train with there.",
+            "Leave only the one to train with.",
         )
     return files[0]
 
@@ -111,14 +114,14 @@ def _collection(path: str) -> Iterator[tuple[str, str]]:
     for place, line in read_lines(path):
         id, *texts = _columns(place, line)
         if not (id and texts):
-            raise CorpusError(f"{place}: no tab", "Write it as: id, tab, text.")
+            raise CorpusError(f"{place}: there is no tab", "Write an id, a tab and a text.")
         yield id, " ".join(texts)
 
 
 def _scored(path: str, qrels_path: str) -> Iterator[Row]:
     qrels = _read_qrels(qrels_path)
     for query, scores in read_scores(path):
-        if query in qrels:  # its own loader leaves queries without judgements out, too
+        if query in qrels:  # naver/splade leaves out queries without judgements, too
             yield from_candidates(f"{path}, query {query}", query, scores, qrels[query])
 
 
@@ -134,5 +137,6 @@ def _read_qrels(path: str) -> dict[str, list[str]]:
         raise CorpusError(f"{path}: cannot be read ({exc.strerror})", "Check the file.") from exc
     except (ValueError, AttributeError, TypeError, RecursionError) as exc:
         raise TrainingError(
-            f"{path}: no judgements ({exc})", "Write {query id: {document id: grade}} as JSON."
+            f"{path}: there are no judgements in it ({exc})",
+            "Write {query id: {document id: grade}} as JSON.",
         ) from exc

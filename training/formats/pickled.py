@@ -1,9 +1,9 @@
 """Scores from a pickle, {query: {document: score}}, without unpickling it.
 
-A pickle is a program, and running one that somebody else wrote means trusting them. This reads the
-instructions instead (`pickletools`, of the standard library) and follows the few that build dicts,
-strings and numbers; any other is refused. So nothing is executed, and the memory needed is that
-of about a thousand queries, and of the strings (ids that are whole numbers need none).
+A pickle is a program: to run one that somebody else wrote means to trust them. So the instructions
+are read (with `pickletools` of the standard library), and the few that build dicts, strings and
+numbers are followed; any other is refused. Nothing is executed, and the memory holds about a
+thousand queries at a time, and all strings once (ids that are integers take none).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from splade_es.errors import CorpusError, TrainingError
 
-#: BINFLOAT, BININT, BININT1 and BININT2: the bytes that follow, and how they become a number.
+#: BINFLOAT, BININT, BININT1 and BININT2: how many bytes follow, and how they are read.
 _FAST = {
     b"G": (8, struct.Struct(">d").unpack),
     b"J": (4, struct.Struct("<i").unpack),
@@ -33,7 +33,7 @@ _STRINGS = {"BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE"}
 _PUTS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
 _GETS = {"GET", "BINGET", "LONG_BINGET"}
 _MARK = object()
-#: What a cut or altered file makes of gzip, of pickletools, and of the stack below.
+#: What a damaged file can raise in gzip, in pickletools, and below.
 _DAMAGE = (
     EOFError,
     ValueError,
@@ -47,9 +47,9 @@ _DAMAGE = (
 
 
 def read_scores(path: str) -> Iterator[tuple[str, dict[str, float]]]:
-    """Stream (query id, {document id: score}) of a pickle, plain or gzip; ids become strings.
+    """Stream (query id, {document id: score}) from a pickle, plain or gzip; ids become strings.
 
-    Raises TrainingError for a pickle that holds anything else, CorpusError for a damaged one.
+    Raises TrainingError for a pickle with anything else in it, CorpusError for a damaged one.
     """
     try:
         with ExitStack() as stack:
@@ -75,21 +75,21 @@ def read_scores(path: str) -> Iterator[tuple[str, dict[str, float]]]:
 
 
 def _outer_items(path: str, file: IO[bytes]) -> Iterator[tuple[Any, Any]]:
-    """The items of the outermost dict, as soon as the instruction comes that would store them."""
+    """The items of the outermost dict, each as soon as an instruction stores it."""
     stack: list[Any] = []
     memo: dict[int, str] = {}
     memoized = 0
     outer: dict[Any, Any] | None = None
     while True:
         if not (code := file.read(1)):
-            raise EOFError("it ends before its end")
-        if code in _FAST:  # nearly all of a file are these
+            raise EOFError("it is incomplete")
+        if code in _FAST:  # nearly all instructions of a file
             size, unpack = _FAST[code]
             stack.extend(unpack(file.read(size)))
             continue
         opcode = _OPCODES.get(code.decode("latin-1"))
         if opcode is None:
-            raise ValueError(f"no instruction {code!r}")
+            raise ValueError(f"there is no instruction {code!r}")
         argument = opcode.arg.reader(file) if opcode.arg else None
         name = opcode.name
         if name in _NUMBERS or name in _STRINGS:
@@ -103,7 +103,7 @@ def _outer_items(path: str, file: IO[bytes]) -> Iterator[tuple[Any, Any]]:
             if outer is None:
                 outer = stack[-1]
         elif name in _PUTS:
-            # a dict is kept nowhere, or all of them would stay in memory
+            # dicts are not kept: all of them would stay in memory
             if isinstance(stack[-1], str):
                 memo[memoized if argument is None else argument] = stack[-1]
             memoized += 1
@@ -140,6 +140,6 @@ def _is_scores(value: Any) -> bool:
 
 def _refused(path: str, why: str) -> TrainingError:
     return TrainingError(
-        f"{path}: the pickle {why}, and nothing but dicts of strings and finite numbers is read",
-        "Write it as {query: {document: float(score)}}; numpy's numbers must become float.",
+        f"{path}: the pickle {why}; only dicts of strings and finite numbers are read",
+        "Write it as {query: {document: float(score)}}, with numbers of numpy turned into float.",
     )

@@ -1,6 +1,6 @@
-"""What every reader yields: rows as their file has them, with texts or with ids of texts.
+"""Rows of training data, as every reader yields them: with texts, or with ids of texts.
 
-Readers only bring a row into this shape; whether it can be trained on is checked in one place,
+Readers only bring a row into this form. Whether it is valid is checked in one place,
 `splade_es.training.data`.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 from splade_es.data.jsonl import JSON_NAMES
 from splade_es.errors import TrainingError
 
-#: ("train.jsonl:7", the object on that line)
+#: Pairs such as ("train.jsonl:7", the object on that line).
 Records: TypeAlias = Iterator[tuple[str, dict[str, Any]]]
 
 
@@ -21,12 +21,12 @@ class Id(str):
 
 
 class Row(NamedTuple):
-    """One example, not yet checked, so that any value may be anything.
+    """One example that is not checked yet: its values may have any type.
 
-    positive_keys: of all known positives, those of `positives` first. Without keys a text is its
-    own key, and an Id its id. The two lists of scores are a teacher's, both or none.
-    mined: `negatives` are what was retrieved, less the known positives, and may hold copies of them
-    under other ids, which are no negatives. Elsewhere such a negative is an error.
+    positive_keys: of all known positives, those of `positives` first. Without keys, a text is its
+    own key, and an Id is. Scores are those of a teacher, in both lists or in none. mined: the
+    negatives were retrieved; a copy of a positive among them, under another id, is left out. In
+    rows that were not mined such a negative is an error.
     """
 
     place: str
@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What a reader makes of a path: rows, and (id, text) of what they refer to by Id."""
+    """Opened training data: its rows, and (id, text) of the texts that they name by Id."""
 
     format: str
     rows: Iterable[Row]
@@ -50,14 +50,14 @@ class Source(NamedTuple):
 
 
 def listed(value: Any) -> list[Any]:
-    """A list as it is, null as an empty one, and anything else as a list of one."""
+    """A list as it is, null as an empty list, and anything else as a list of one item."""
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
 
 
 def read_ids(place: str, name: str, value: Any) -> list[str]:
-    """The ids in `listed(value)` as strings. Raises TrainingError for what is no id."""
+    """The ids in `listed(value)`, as strings. Raises TrainingError for an invalid id."""
     for id in listed(value):
         if type(id) not in (str, int) or id == "":
             raise TrainingError(
@@ -69,7 +69,7 @@ def read_ids(place: str, name: str, value: Any) -> list[str]:
 
 
 def with_scores(row: Row, scores: Any) -> Row:
-    """The row with scores that a file has in one list, the positives' first."""
+    """The row with scores from one list, those of the positives first."""
     if scores is None:
         return row
     cut = len(row.positives)
@@ -79,10 +79,10 @@ def with_scores(row: Row, scores: Any) -> Row:
 def from_candidates(
     place: str, query: str, scores: dict[str, Any], positives: Sequence[str]
 ) -> Row:
-    """A row of a file that has a teacher's scores of what was retrieved for a query.
+    """A row of a query from the scores that a teacher gives to its candidates.
 
-    Candidates that are no known positive are the negatives. Positives without a score cannot
-    stand beside them: they stay known, and only if none has a score the row goes without scores.
+    Candidates that are not known positives are the negatives. If some positives have a score, only
+    these are used, and the others are just known; if none has one, the row has no scores.
     """
     known = set(positives)
     scored = [id for id in positives if id in scores]
@@ -101,19 +101,21 @@ def from_candidates(
 
 
 def from_ranking(place: str, query: Any, documents: Sequence[Any], scores: Sequence[Any]) -> Row:
-    """A row that lists documents beside numbers, and does not say which is the positive.
+    """A row of a list of documents with a list of numbers, which does not name the positive.
 
-    Numbers that are all 0 or 1 are labels: 1 is a positive. Others are a teacher's scores, and the
-    document that it likes best is the positive. Raises TrainingError for lists of two lengths.
+    If all numbers are 0 or 1, they are labels: 1 means positive. Otherwise they are scores of a
+    teacher, and the document with the highest one is the positive. Raises TrainingError if the
+    lists have different lengths.
     """
     if len(documents) != len(scores):
         raise TrainingError(
-            f"{place}: {len(scores)} scores for {len(documents)} documents", "Give one for each."
+            f"{place}: {len(scores)} scores for {len(documents)} documents",
+            "Give a score for each document.",
         )
     pairs = list(zip(documents, scores, strict=True))
     if all(score in (0, 1) for score in scores):
         return Row(place, query, [d for d, s in pairs if s], [d for d, s in pairs if not s])
-    # what is no number cannot be compared, and is refused with the other bad scores
+    # other values cannot be compared; `training.data` refuses them with the other invalid scores
     numbers = [s if isinstance(s, (int, float)) else float("-inf") for s in scores]
     best = pairs.pop(numbers.index(max(numbers)))
     return Row(place, query, [best[0]], [d for d, _ in pairs], [best[1]], [s for _, s in pairs])

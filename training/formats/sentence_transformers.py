@@ -1,11 +1,11 @@
-"""Rows for sentence-transformers (https://sbert.net): columns by their order, not their names.
+"""Rows of sentence-transformers (https://sbert.net): columns by their order, not by their names.
 
-The column named label, labels, score or scores is the label; of the others the first is the query,
-the second the positive and the rest negatives. What a label means is as the losses have it:
+A column named label, labels, score or scores is the label. Of the other columns the first is the
+query, the second the positive, and the rest are negatives. The label may be, as for its losses:
 
     query, positive, negative                a margin, teacher(positive) - teacher(negative)
     query, positive, n negatives             n margins, or n + 1 scores of the teacher
-    query, list of documents                 as many labels of 0 and 1, or scores
+    query, list of documents                 a list of labels 0 and 1, or of scores
     query, positive                          1, or no label
 """
 
@@ -18,11 +18,12 @@ from splade_es.errors import TrainingError
 from splade_es.training.formats.rows import Row, from_ranking, listed, with_scores
 
 _LABELS = ("label", "labels", "score", "scores")
-#: Names of columns that are surely no text, however they stand.
+#: Names of columns that cannot be texts.
 _IDS = re.compile(r"_?id|.*_(id|ids|idx)")
 
 
 def matches(record: dict[str, Any]) -> bool:
+    """Whether a record has this format."""
     label, columns = _split(record)
     texts = all(isinstance(value, str) for value in columns.values())
     query, *documents = columns.values() or [None]
@@ -35,15 +36,15 @@ def matches(record: dict[str, Any]) -> bool:
 
 
 def to_row(place: str, record: dict[str, Any]) -> Row:
-    """Margins become scores in which the positive has 0, and one margin alone (margin, 0).
+    """A row of a record. Margins become scores: 0 of the positive, or (margin, 0) of a triplet.
 
-    Raises TrainingError for a column of ids, or a label that fits no row of the table above.
+    Raises TrainingError for a column of ids, or for a label that is not in the table above.
     """
     label, columns = _split(record)
     if ids := [name for name in columns if _IDS.fullmatch(name)]:
         raise TrainingError(
             f'{place}: column "{ids[0]}" holds ids, and columns are read by their order',
-            "Leave query, positive, negatives and the label only, in this order.",
+            "Keep only query, positive, negatives and the label, in this order.",
         )
     query, *documents = columns.values() or [None]
     if len(documents) == 1 and isinstance(documents[0], list):
@@ -55,7 +56,7 @@ def to_row(place: str, record: dict[str, Any]) -> Row:
     if negatives == 0 and not isinstance(label, list):
         if label != 1:
             raise TrainingError(
-                f"{place}: a pair with the label {label}, of which only 1 makes a positive",
+                f"{place}: a pair has the label {label}, but only 1 makes a positive",
                 "Write rows of query, positive and negatives.",
             )
         return row
@@ -73,7 +74,7 @@ def to_row(place: str, record: dict[str, Any]) -> Row:
 
 
 def _split(record: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The label, and the other columns; dataset_name is the trainer's own."""
+    """The label, and the other columns without dataset_name, which their trainer adds."""
     name = next((name for name in _LABELS if name in record), None)
     columns = {k: v for k, v in record.items() if k not in (name, "dataset_name")}
     return record.get(name) if name else None, columns

@@ -1,12 +1,13 @@
-"""The toolkit's own rows, with texts or with ids into a BEIR folder, and BEIR folders themselves.
+"""Rows of splade-es, with texts or with ids of a BEIR folder, and BEIR folders themselves.
 
     {"query": "...", "positive": "..."}
     {"query": "...", "positive": "...", "negative": "..."}
     {"query": "...", "positive": "...", "negatives": ["...", "..."], "scores": [9.1, 3.2, 0.4]}
     {"query_id": "7", "positive_ids": ["d1", "d5"], "negative_ids": ["d3"], "scores": [9, 8, 1]}
 
-`positives` may be a list; `scores` are a teacher's, the positives' first. `positive_id` or
-`positive_ids` (all that are known, the row's own first) say which positives are the same document.
+`positives` is a list of several. `scores` are those of a teacher, the ones of the positives first.
+`positive_id`, or `positive_ids` (of all known positives, those of the row first), say which texts
+are the same document.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from splade_es.records import Rejected
 from splade_es.training.formats.rows import Id, Row, Source, listed, read_ids, with_scores
 
 _POSITIVES = {"positive", "positives", "positive_id", "positive_ids"}
-#: Keys by which other formats, which share `query` and `positive`, are known.
+#: Keys that show another format, which may have `query` and `positive` as well.
 _OTHERS = re.compile(r"labels?|score|negative_\d+|(positive|negative)s?_scores?")
 
 
 def matches(record: dict[str, Any]) -> bool:
+    """Whether a record has this format."""
     keys = record.keys()
     return (
         bool(keys & {"query", "query_id"} and keys & _POSITIVES)
@@ -37,7 +39,10 @@ def matches(record: dict[str, Any]) -> bool:
 
 
 def to_row(place: str, record: dict[str, Any]) -> Row:
-    """Texts win over ids; ids alone are looked up. Raises TrainingError for a bad id."""
+    """A row of a record, with its texts, or with ids if it has no texts.
+
+    Raises TrainingError for an invalid id.
+    """
     own = read_ids(place, "positive_id", record.get("positive_id"))
     known = list(
         dict.fromkeys([*own, *read_ids(place, "positive_ids", record.get("positive_ids"))])
@@ -58,7 +63,7 @@ def to_row(place: str, record: dict[str, Any]) -> Row:
 
 
 def read_corpus(folder: str) -> Iterator[tuple[str, str]]:
-    """(id, title and text) of corpus.jsonl. Raises CorpusError for a line that is no document."""
+    """Stream (id, title and text) of corpus.jsonl; raises CorpusError for an invalid line."""
     for item in read_documents(folder):
         if isinstance(item, Rejected):
             raise CorpusError(f"{item.place}: {item.reason}")
@@ -66,15 +71,15 @@ def read_corpus(folder: str) -> Iterator[tuple[str, str]]:
 
 
 def read_queries(folder: str) -> Iterator[tuple[str, str]]:
-    """(id, text) of queries.jsonl, none if there is no such file."""
+    """Stream (id, text) of queries.jsonl, nothing if there is no such file."""
     path = find_file(folder, "queries.jsonl")
-    return read_corpus(path) if path else iter(())  # BEIR writes queries as it writes documents
+    return read_corpus(path) if path else iter(())  # queries have the form of documents
 
 
 def open_beir(folder: str) -> Source:
-    """A row for each query of qrels/train.tsv, with all that are judged relevant as positives.
+    """Open a BEIR folder: a row for each query of qrels/train.tsv with all relevant documents.
 
-    The judgements are held in memory. Raises CorpusError for a folder without the three files.
+    The judgements are kept in memory. Raises CorpusError if one of the three files is missing.
     """
     qrels = find_file(os.path.join(folder, "qrels"), "train.tsv")
     found = [find_file(folder, "corpus.jsonl"), find_file(folder, "queries.jsonl"), qrels]
@@ -82,7 +87,7 @@ def open_beir(folder: str) -> Source:
         names = ("corpus.jsonl", "queries.jsonl", "qrels/train.tsv")
         missing = [name for name, path in zip(names, found, strict=True) if path is None]
         raise CorpusError(
-            f"{folder}: no {' and no '.join(missing)}",
+            f"{folder}: there is no {' and no '.join(missing)}",
             f"A BEIR folder to train on has {', '.join(names)}, plain or .gz.",
         )
 

@@ -1,8 +1,8 @@
-"""Records from Parquet files and from what `datasets` calls save_to_disk, in the order of columns.
+"""Records from Parquet files, and from datasets that `datasets` saved with `save_to_disk`.
 
-A saved dataset is a folder with state.json, which lists its files, each an Arrow stream; one with
-dataset_dict.json has such a folder for each split. pyarrow reads both, and is an extra: it is
-imported only here.
+A saved dataset is a folder with state.json, which lists its files, each an Arrow stream; a folder
+with dataset_dict.json has such a folder for each split. pyarrow, an optional dependency, reads
+both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from splade_es.errors import CorpusError, TrainingError
 from splade_es.training.formats.rows import Records
 
-_ROWS = 256  # turned into Python objects at once
+_ROWS = 256  # that are turned into Python objects at once
 
 
 def is_table(path: str) -> bool:
@@ -24,19 +24,19 @@ def is_table(path: str) -> bool:
     if os.path.isdir(path):
         names = ("state.json", "dataset_dict.json", "*.parquet")
         return any(glob.glob(f"{glob.escape(path)}/{name}") for name in names)
-    if not os.path.isfile(path):  # a pipe would lose what is read of it here
+    if not os.path.isfile(path):  # what is read from a pipe here would be lost
         return False
     try:
         with open(path, "rb") as file:
             return file.read(4) == b"PAR1"
     except OSError:
-        return False  # reading it as lines says why
+        return False  # it will be read as lines, and the error says why
 
 
 def read_tables(path: str) -> Records:
-    """Stream the rows of a file or folder, with numbers that start at 1 in each file.
+    """Stream the rows of a file or folder; in each file their numbers start at 1.
 
-    Raises TrainingError without pyarrow, CorpusError for what it cannot read.
+    Raises TrainingError if pyarrow is missing, CorpusError if a file cannot be read.
     """
     try:
         import pyarrow as pa  # type: ignore[import-untyped,unused-ignore]
@@ -79,7 +79,7 @@ def _files(path: str) -> list[str]:
         files = sorted(glob.glob(f"{glob.escape(folder)}/*.parquet"))
         if not files:
             raise CorpusError(
-                f"{folder}: no state.json and no *.parquet",
+                f"{folder}: there is no state.json and no *.parquet",
                 "Give a folder of Parquet files, or one that save_to_disk wrote.",
             )
         return files

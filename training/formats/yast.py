@@ -3,7 +3,7 @@
     {"query": "...", "positives": ["..."], "negatives": ["...", "..."],
      "positives_score": [0.9], "negatives_score": [0.2, 0.1]}
 
-with the other names yast takes for each; a text or number may stand without its list. OpenSearch's:
+or with other names that yast knows; a single text or number need not be in a list. The sample has:
 
     {"query": "...", "pos": "...", "negs": ["...", "..."]}
     {"query": "...", "docs": ["...", "..."], "scores": [1.0, 5.0]}
@@ -19,7 +19,7 @@ from splade_es.training.formats.rows import Row, from_ranking, listed
 _QUERY = ("query", "qry", "question", "q")
 _POSITIVES = ("pos", "positive", "positives")
 _NEGATIVES = ("neg", "negative", "negatives")
-# the last of each is FlagEmbedding's, whose rows have the same shape
+# the last name of each is that of FlagEmbedding, whose rows have the same form
 _POSITIVE_SCORES = (
     "pos_score",
     "positive_score",
@@ -37,7 +37,7 @@ _NEGATIVE_SCORES = (
 
 
 def matches(record: dict[str, Any]) -> bool:
-    """A query, positives and negatives; lists or scores tell them from columns of text."""
+    """Whether a record is one of yast: lists or scores distinguish it from columns of text."""
     documents = (_first(record, _POSITIVES), _first(record, _NEGATIVES))
     return (
         _first(record, _QUERY) is not None
@@ -50,6 +50,7 @@ def matches(record: dict[str, Any]) -> bool:
 
 
 def to_row(place: str, record: dict[str, Any]) -> Row:
+    """A row of a record of yast."""
     positive_scores = listed(_first(record, _POSITIVE_SCORES))
     negative_scores = listed(_first(record, _NEGATIVE_SCORES))
     scored = bool(positive_scores or negative_scores)
@@ -64,17 +65,18 @@ def to_row(place: str, record: dict[str, Any]) -> Row:
 
 
 def matches_opensearch(record: dict[str, Any]) -> bool:
+    """Whether a record is one of the OpenSearch sample."""
     return "query" in record and bool(record.keys() & {"pos", "docs"})
 
 
 def to_row_opensearch(place: str, record: dict[str, Any]) -> Row:
-    """Of `docs` the one with the highest score is the positive: the format does not name it."""
+    """A row of a record of the OpenSearch sample. Of `docs` the best scored is the positive."""
     query = record.get("query")
     if "docs" not in record:
         return Row(place, query, listed(record.get("pos")), listed(record.get("negs")))
     if record.get("scores") is None:
         raise TrainingError(
-            f'{place}: "docs" without "scores", which say which of them is the positive',
+            f'{place}: there are "docs" without "scores", which show the positive among them',
             'Add them, or write "pos" and "negs".',
         )
     return from_ranking(place, query, listed(record["docs"]), listed(record["scores"]))

@@ -1,10 +1,10 @@
-"""Vectors of a batch's texts, with a way back for their gradient.
+"""Vectors of the texts of a batch, and the way back for their gradient.
 
-The loss looks at the whole batch, but no text needs another one to be encoded. So the loss is taken
-over rows cut off from the encoder, and their gradient is handed back to the texts afterwards. With
-gradient caching (2101.06983) nothing of the encoder is kept in between: it runs a second time, a
-few texts at once, from the same random state, so that dropout is the same. The result is exact, and
-the memory is that of a few texts.
+The loss looks at the whole batch, but no text needs another one to be encoded. So the loss is
+computed on vectors that are detached from the encoder, and the gradient it leaves on them is handed
+to the encoder afterwards, a few texts at a time. With gradient caching (2101.06983) the encoder
+keeps nothing in between: it encodes each few texts a second time, from the same random state, so
+that dropout is the same. The gradient is exact, and the memory is that of a few texts.
 """
 
 from __future__ import annotations
@@ -12,21 +12,39 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from splade_es.encoders.torch_encoder import pad
+from splade_es.encoders.batches import pad
 from splade_es.models.model import SpladeModel
 from splade_es.training.distributed import World
 
-# Tokens of texts encoded together where nothing is cached: texts of like length, little padding.
+# Tokens that are encoded together without gradient caching. Texts of similar length go together, so
+# that there is little padding.
 _CPU_CHUNK_TOKENS = 512
 _GPU_CHUNK_TOKENS = 32768
 
 
-class Encoding:
-    """The rows of some texts, in the order given.
+class BatchVectors:
+    """The vectors of some texts, in their order.
 
-    side: the encoder, or table, of queries or documents; model: whose tokenizer it shares; dtype:
-    to compute in; mini_batch_tokens: gradient caching with so many tokens at a time; sizes: how
-    many texts each process of the world has, where there are several.
+    Parameters
+    ----------
+    side : Module
+        What encodes them: an encoder, or the table of queries.
+    model : SpladeModel
+        Its tokenizer is used.
+    texts : list of str
+        The texts of this process.
+    length : int
+        Tokens of a text; further ones are cut.
+    dtype : torch.dtype
+        Number format of the encoder.
+    mini_batch_tokens : int or None
+        Use gradient caching, with this many tokens at a time.
+    world : World
+        All processes.
+    sizes : list of int
+        Number of texts of each process.
+    chunk_tokens : int, optional
+        Tokens that are encoded together without gradient caching.
     """
 
     rows: Tensor  # [N, V] of all processes, a leaf: the loss leaves its gradient here
@@ -41,24 +59,27 @@ class Encoding:
         mini_batch_tokens: int | None,
         world: World,
         sizes: list[int],
+        chunk_tokens: int | None = None,
     ) -> None:
         self._side, self._model, self._dtype = side, model, dtype
         self._device = model.decoder.weight.device
-        self._learns = any(p.requires_grad for p in side.parameters())
-        self._cached = self._learns and mini_batch_tokens is not None
-        budget = mini_batch_tokens or (
-            _CPU_CHUNK_TOKENS if self._device.type == "cpu" else _GPU_CHUNK_TOKENS
+        self._trained = any(p.requires_grad for p in side.parameters())
+        self._cached = self._trained and mini_batch_tokens is not None
+        budget = (
+            mini_batch_tokens
+            or chunk_tokens
+            or (_CPU_CHUNK_TOKENS if self._device.type == "cpu" else _GPU_CHUNK_TOKENS)
         )
         self._ids: list[list[int]] = (
             model.tokenizer(texts, truncation=True, max_length=length)["input_ids"] if texts else []
         )
         self._chunks = _chunks(self._ids, budget)
-        self._before: list[Tensor] = []  # random state before each chunk
-        self._graphs: list[Tensor] = []  # [n, V] of each chunk
-        with torch.set_grad_enabled(self._learns and not self._cached):
+        self._random_states: list[Tensor] = []  # as it was before each chunk
+        self._graphs: list[Tensor] = []  # [c, V] of each chunk
+        with torch.set_grad_enabled(self._trained and not self._cached):
             for chunk in self._chunks:
                 if self._cached:
-                    self._before.append(_random_state(self._device))
+                    self._random_states.append(_random_state(self._device))
                 self._graphs.append(self._forward(chunk))
         local = torch.zeros(len(texts), len(model.decoder.weight), device=self._device)  # [n, V]
         for chunk, rows in zip(self._chunks, self._graphs, strict=True):
@@ -66,29 +87,29 @@ class Encoding:
         if self._cached:
             self._graphs.clear()
         self._first = sum(sizes[: world.rank])
-        self.rows = world.gather(local, sizes).requires_grad_(self._learns)
+        self.rows = world.gather(local, sizes).requires_grad_(self._trained)
 
     def backward(self) -> None:
-        """Hand the gradient that the loss left on `rows` back to the encoder."""
-        if not self._learns or self.rows.grad is None:
+        """Hand the gradient that the loss left on `rows` to the encoder."""
+        if not self._trained or self.rows.grad is None:
             return
         grad = self.rows.grad[self._first : self._first + len(self._ids)]  # [n, V]
         for number, chunk in enumerate(self._chunks):
             if self._cached:
-                _set_random_state(self._device, self._before[number])
+                _set_random_state(self._device, self._random_states[number])
                 self._forward(chunk).backward(grad[chunk])
             else:
                 self._graphs[number].backward(grad[chunk])
 
     def _forward(self, chunk: list[int]) -> Tensor:
-        inputs = pad(self._model, [self._ids[i] for i in chunk], self._device)
+        inputs = pad(self._model, [self._ids[i] for i in chunk], self._device)  # [c, L] each
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
-            rows: Tensor = self._side(**inputs)  # [n, V]
+            rows: Tensor = self._side(**inputs)  # [c, V]
         return rows
 
 
 def _chunks(ids: list[list[int]], budget: int) -> list[list[int]]:
-    """Positions of texts, longest first, cut where padding and all would exceed the budget."""
+    """Positions of texts, longest first, in parts that stay within the budget with padding."""
     order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
     chunks = []
     while order:
