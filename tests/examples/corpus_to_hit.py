@@ -2,7 +2,7 @@
 
     python tests/examples/corpus_to_hit.py [MODEL] [URL]
 
-MODEL is a directory or a hub name. Without a URL the local engine is used, in a temporary directory.
+MODEL is a directory or a hub name. Without a URL the local engine is used, in a new directory.
 """
 
 # %% A corpus: JSON Lines with "_id" and "text"; other fields are kept.
