@@ -59,7 +59,8 @@ def encode(corpus: str, model: str, max_length: int | None, documents: int, as_j
     from splade_es.data.corpus import read_documents
     from splade_es.encoders.allocator import keep_freed_memory
     from splade_es.encoders.base import Precision
-    from splade_es.encoders.torch_encoder import Encoder, pick_device
+    from splade_es.encoders.devices import pick_device
+    from splade_es.encoders.torch_encoder import Encoder
     from splade_es.models import int8
     from splade_es.records import Document
 

@@ -21,10 +21,14 @@ pytestmark = pytest.mark.usefixtures("home")
 
 
 def error(*args: object, code: int = 1, stdin: str | None = None) -> str:
-    """The one line of a command that must fail."""
+    """The one line of a command that must fail; after wrong usage there is a hint before it."""
     result = run(*args, stdin=stdin)
     assert result.exit_code == code, result.output
     lines = [line for line in result.stderr.splitlines() if not line.startswith("Local engine")]
+    if code == 2:
+        usage, hint, empty, *lines = lines
+        assert usage.startswith(f"Usage: main {args[0]} [OPTIONS]") and not empty, result.stderr
+        assert hint.startswith(f"Try 'main {args[0]} ")
     assert len(lines) == 1 and lines[0].startswith("Error: "), result.stderr
     return lines[0].removeprefix("Error: ")
 
@@ -40,9 +44,12 @@ def loaded(corpus_file: Path, tiny_model: str) -> str:
 
 
 def test_search_ranks_by_the_dot_product_of_query_and_stored_integers(
-    loaded: str, tiny_model: str, home: Path
+    corpus_file: Path, tiny_model: str, home: Path
 ) -> None:
-    encoder = Encoder.load(tiny_model)
+    # a query alone is always encoded in this precision; documents in that of the hardware
+    exact = ("--model", tiny_model, "--index", "texts", "--precision", "fp32")
+    assert run("index", corpus_file, *exact).exit_code == 0
+    encoder = Encoder.load(tiny_model, precision="fp32")
     stored = {}
     for id, row in zip(TEXTS, encoder.encode(TEXTS.values()), strict=True):
         quantized = Quantizer(100.0).quantize(row)
@@ -54,7 +61,7 @@ def test_search_ranks_by_the_dot_product_of_query_and_stored_integers(
             id: sum(weight / 100 * features.get(term, 0) for term, weight in query)
             for id, features in stored.items()
         }
-        result = run("search", text, "--index", loaded, "-k", 3, "--json")
+        result = run("search", text, "--index", "texts", "-k", 3, "--json")
         hits = [json.loads(line) for line in result.stdout.splitlines()]
         assert [hit["rank"] for hit in hits] == [1, 2, 3]
         assert [hit["id"] for hit in hits] == sorted(expected, key=lambda id: -expected[id])[:3]
@@ -78,7 +85,7 @@ def test_evaluate_prints_measures_beside_bm25(
 ) -> None:
     trec = tmp_path / "out.trec"
     args = ("evaluate", beir_folder, "--index", loaded, "--measures", "nDCG@10 RR", "-k", 10)
-    result = run(*args, "--baseline", "bm25", "--run", trec, "--json")
+    result = run(*args, "--baseline", "bm25", "--output", trec, "--json")
     record = json.loads(result.stdout)
     assert record["queries"] == 2
     assert record["bm25"] == {"nDCG@10": 1.0, "RR": 1.0}  # the words are in the right text only
@@ -90,25 +97,26 @@ def test_evaluate_prints_measures_beside_bm25(
 
 
 def test_a_cutoff_needs_as_many_results(loaded: str, beir_folder: Path) -> None:
-    result = run("evaluate", beir_folder, "--index", loaded, "-k", 100)
-    assert result.exit_code == 2
-    assert "-k 100 leaves too few results for a cutoff of 1000" in result.stderr
+    assert error("evaluate", beir_folder, "--index", loaded, "-k", 100, code=2) == (
+        "-k is 100, which is too few results for a cutoff of 1000"
+    )
 
 
 def test_a_damaged_index_can_be_deleted(loaded: str, home: Path) -> None:
     (home / loaded / "features.jsonl").write_text("damaged\n")
     assert "is damaged" in error("info", "--index", loaded)
     result = run("delete", "--index", loaded, "--yes")
-    assert result.exit_code == 0 and "Deleted texts" in result.stderr
+    assert result.exit_code == 0
+    assert result.stdout == "Deleted texts (documents that cannot be counted).\n"
     assert run("info").stdout.splitlines()[1:] == []
 
 
 def test_expand(tiny_model: str) -> None:
-    lines = run("expand", "vitamin milk", "--model", tiny_model, "-k", 3, "--json").stdout
+    lines = run("expand", "vitamin milk", "--model", tiny_model, "--tokens", 3, "--json").stdout
     tokens = [json.loads(line) for line in lines.splitlines()]
     assert len(tokens) == 3
     assert all(token["stored"] == round(100 * token["weight"]) for token in tokens)
-    table = run("expand", "vitamin milk", "--model", tiny_model, "-k", 3, "--query").stdout
+    table = run("expand", "vitamin milk", "--model", tiny_model, "--tokens", 3, "--query").stdout
     assert tokens[0]["token"] in table and "stored" not in table
 
 
@@ -118,11 +126,11 @@ def test_info_and_delete(loaded: str, tiny_model: str, home: Path) -> None:
     assert record["engine"] == "local" and record["documents"] == 5
     assert record["model"] == tiny_model and record["scale"] == 100.0 and record["bytes"] > 0
     assert "rank_features" not in record["where"]
-    result = run("delete", "--index", loaded)
-    assert result.exit_code == 2 and "confirm with --yes" in result.stderr
-    assert run("delete", "--index", loaded, "--yes").stderr.endswith(
-        "Deleted texts (5 documents).\n"
+    assert error("delete", "--index", loaded, code=2) == (
+        "Nobody can be asked here: confirm with --yes."
     )
+    result = run("delete", "--index", loaded, "--yes")
+    assert result.stdout == "Deleted texts (5 documents).\n"
     assert error("info", "--index", loaded).startswith("There is no index 'texts' on ")
 
 
@@ -150,7 +158,7 @@ def test_bad_lines_are_set_aside_and_the_rest_is_indexed(tmp_path: Path, tiny_mo
     assert error(*args) == (
         f"5 of 8 lines were rejected, the first at {corpus}:2: no text; give each line a "
         '"text" or "contents". All are in corpus.jsonl.rejects.jsonl with their reasons: '
-        "mend these lines and give them again."
+        "correct these lines and give them again."
     )
     rejects = [json.loads(x) for x in Path(f"{corpus}.rejects.jsonl").read_text().splitlines()]
     assert [reject["place"] for reject in rejects] == [f"{corpus}:{n}" for n in (2, 4, 6, 7, 8)]
@@ -175,7 +183,7 @@ def test_a_weight_that_no_engine_takes_is_an_error_not_a_loss(
 def test_saturated_weights_are_reported(corpus_file: Path, tiny_model: str) -> None:
     result = run("index", corpus_file, "--model", tiny_model, "--index", "x", "--scale", "9999")
     assert result.exit_code == 0
-    assert "weights were too large and were clipped: encode anew with a smaller" in result.stderr
+    assert "weights were too large and were clipped: encode again with a smaller" in result.stderr
 
 
 def test_rejects_that_cannot_be_written(corpus_file: Path, tiny_model: str) -> None:
@@ -216,15 +224,18 @@ def test_recreate_with_a_wrong_field_type_deletes_nothing(
 def test_rejects_do_not_overwrite_the_corpus(corpus_file: Path, tiny_model: str) -> None:
     text = corpus_file.read_text()
     args = ("index", corpus_file, "--model", tiny_model, "--index", "x")
-    result = run(*args, "--rejects", corpus_file)
-    assert result.exit_code == 2 and "would overwrite the corpus" in result.stderr
+    assert error(*args, "--rejects", corpus_file, code=2) == (
+        f"--rejects would overwrite the corpus {corpus_file}"
+    )
     assert corpus_file.read_text() == text
 
 
 def test_standard_input(tiny_model: str) -> None:
     line = '{"_id": "1", "text": "heart"}\n'
     args = ("index", "-", "--model", tiny_model, "--index", "piped")
-    assert "resumed with the --journal" in run(*args, "--resume", stdin=line).stderr
+    assert error(*args, "--resume", code=2, stdin=line) == (
+        "Standard input is resumed with the --journal of the first run"
+    )
     result = run(*args, stdin=line)
     assert result.exit_code == 0 and "1 indexed" in result.stdout
 
@@ -287,12 +298,13 @@ def test_another_model_is_refused(
     other = make_masked_lm(seed=1)
     said = (
         f"The index 'texts' was made with another model ({tiny_model}). "
-        "Give that model and its settings, or index anew with --recreate."
+        "Use that model and its settings, or index again with"
     )
-    assert error("search", "heart", "--index", loaded, "--model", other) == said
-    assert error("index", corpus_file, "--model", other, "--index", loaded) == said
+    assert error("search", "heart", "--index", loaded, "--model", other) == f"{said} recreate."
+    to = ("--index", loaded)
+    assert error("index", corpus_file, "--model", other, *to) == f"{said} --recreate."
     length = error(
-        "index", corpus_file, "--model", tiny_model, "--index", loaded, "--max-length", 9
+        "index", corpus_file, "--model", tiny_model, "--index", loaded, "--doc-length", 9
     )
     assert length.startswith("The index 'texts' was made with max_length 64 (")
 
@@ -306,7 +318,7 @@ def test_a_model_that_has_moved(corpus_file: Path, tiny_model: str, tmp_path: Pa
     first.rename(second)
     assert error("search", "heart", "--index", "moved") == (
         "The index 'moved' was made by a model that cannot be loaded: "
-        f"{first}: no such directory. Say with --model where it is now."
+        f"{first}: no such directory. Set --model to its present place."
     )
     assert run("search", "heart", "--index", "moved", "--model", second).exit_code == 0
 
@@ -322,8 +334,9 @@ def test_train_writes_a_model_that_indexes(
     out = tmp_path / "model"
     args = ("train", pairs, "--model", tiny_model, "--output", out, "--config", tmp_path / "c.yaml")
     result = run(*args, "--steps", 3)
-    assert result.exit_code == 0 and result.stdout == ""
+    assert result.exit_code == 0 and result.stdout == f"Trained {out}.\n"
     assert "step 3/3  loss " in result.stderr and "steps/s" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("Next: splade-es index CORPUS --model ")
     settings = json.loads((out / "training.json").read_text())
     assert (settings["steps"], settings["lr"], settings["doc_length"]) == (3, 1e-3, 16)
     assert run("index", corpus_file, "--model", out, "--index", "own").exit_code == 0
@@ -390,6 +403,6 @@ def test_ctrl_c_while_indexing(tiny_model: str, tmp_path: Path, home: Path) -> N
     )
     assert code == 130 and "Traceback" not in stderr
     assert stderr.splitlines()[-1] == (
-        "Interrupted: what was acknowledged is loaded. Go on with --resume."
+        "Interrupted: what was acknowledged is loaded. Continue with --resume."
     )
     assert run("info", "--index", "many", "--json").exit_code == 0

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("home")
     [
         (["--devices", "cpu", "--ray", "local"], "--devices is for one machine, --ray for several"),
         (["--ray-workers", "2"], "--ray-workers needs --ray"),
-        (["--devices", "cpu,abacus"], "--devices: no device 'abacus' here"),
+        (["--devices", "cpu,abacus"], "--devices: 'abacus' does not exist here"),
         (["--precision", "int4"], "'int4' is not one of 'auto', 'fp32', 'bf16', 'fp16', 'int8'"),
     ],
 )
@@ -34,7 +34,7 @@ def test_wrong_usage(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here are GPUs")
 def test_all_gpus_where_there_are_none(corpus_file: Path, tiny_model: str) -> None:
     result = run("encode", corpus_file, "--model", tiny_model, "--output", "v", "--devices", "all")
-    assert result.exit_code == 2 and "--devices all: there is no GPU" in result.stderr
+    assert result.exit_code == 2 and "--devices is all, but there is no GPU" in result.stderr
 
 
 def test_two_devices_write_what_one_writes(corpus_file: Path, tiny_model: str) -> None:

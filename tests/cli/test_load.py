@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from any_engine import write_corpus
 from command_line import run
 from models import TEXTS
-from splade_es.engines import connect
-from splade_es.engines.base import Engine
-from splade_es.engines.local import LocalEngine
+from splade_es.engines.base import Engine, EngineIndex
+from splade_es.engines.connect import connect_engine
+from splade_es.engines.local_index import LocalIndex
 from splade_es.engines.server import ServerEngine
+from splade_es.engines.server_admin import ServerSettings
+from splade_es.engines.server_index import ServerIndex
 from splade_es.errors import EngineError, Unavailable
-from splade_es.records import ItemResult
+from splade_es.records import Action, ItemResult
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -51,16 +54,16 @@ def name(engine: Engine) -> Iterator[str]:
     let_go(engine)
 
 
-def write(path: Path, texts: dict[str, str]) -> Path:
-    path.write_text("".join(json.dumps({"_id": i, "text": t}) + "\n" for i, t in texts.items()))
-    return path
-
-
 def load(corpus: Path, model: str, *args: object) -> dict[str, Any]:
     result = run("index", corpus, "--model", model, "--json", *args)
     assert result.exit_code == 0, result.stderr
     summary: dict[str, Any] = json.loads(result.stdout)
     return summary
+
+
+def settings_of(index: EngineIndex) -> dict[str, Any]:
+    assert index.settings
+    return index.settings.read()
 
 
 def counts(summary: dict[str, Any]) -> tuple[int, int, int, int]:
@@ -70,12 +73,12 @@ def counts(summary: dict[str, Any]) -> tuple[int, int, int, int]:
 def test_only_what_has_changed_is_encoded_and_what_is_gone_is_deleted(
     engine: Engine, url: str, name: str, tiny_model: str, tmp_path: Path
 ) -> None:
-    corpus = write(tmp_path / "c.jsonl", TEXTS)
+    corpus = write_corpus(tmp_path / "c.jsonl", TEXTS)
     to = ("--index", name, "--url", url)
     assert counts(load(corpus, tiny_model, *to)) == (5, 0, 0, 0)
     texts = {**TEXTS, "bone": "Milk for the heart.", "new": "A rash of the skin."}
     del texts["eye"]
-    write(corpus, texts)
+    write_corpus(corpus, texts)
     assert counts(load(corpus, tiny_model, *to)) == (2, 3, 1, 0)
     assert counts(load(corpus, tiny_model, *to, "--delete-missing")) == (0, 5, 0, 1)
     assert sorted(engine.index(name).ids()) == sorted(texts)
@@ -95,7 +98,7 @@ def test_only_what_has_changed_is_encoded_and_what_is_gone_is_deleted(
 def test_nothing_is_deleted_after_a_bad_line(
     engine: Engine, url: str, name: str, tiny_model: str, tmp_path: Path
 ) -> None:
-    corpus = write(tmp_path / "c.jsonl", TEXTS)
+    corpus = write_corpus(tmp_path / "c.jsonl", TEXTS)
     load(corpus, tiny_model, "--index", name, "--url", url)
     corpus.write_text('{"_id": "heart"}\n{"_id": "bone", "text": "x"}\n')
     result = run(
@@ -113,11 +116,11 @@ def test_an_alias_is_swapped_and_goes_back(
 ) -> None:
     url = request.getfixturevalue(server)
     alias = f"alias-{uuid.uuid4().hex[:8]}"
-    corpus = write(tmp_path / "c.jsonl", TEXTS)
+    corpus = write_corpus(tmp_path / "c.jsonl", TEXTS)
     to = ("--alias", alias, "--url", url)
     first = load(corpus, tiny_model, *to)["index"]
     assert first.startswith(f"{alias}-2") and first.endswith("-1")
-    write(corpus, {"only": "heart attack"})
+    write_corpus(corpus, {"only": "heart attack"})
     second = load(corpus, tiny_model, *to)["index"]
     assert second == first[:-1] + "2"
 
@@ -127,37 +130,37 @@ def test_an_alias_is_swapped_and_goes_back(
         return len(hits.stdout.splitlines())
 
     assert found() == 1
-    back = run("rollback", alias, "--url", url)
-    assert back.stdout == f"{alias} stands for {first}, no longer for {second}\n"
+    back = run("rollback", "--alias", alias, "--url", url)
+    assert back.stdout == f"{alias} points to {first}, no longer to {second}\n"
     assert found() > 1
-    again = run("rollback", alias, "--url", url)
+    again = run("rollback", "--alias", alias, "--url", url)
     assert again.exit_code == 1
     assert f"There is no index of '{alias}' from before {first}" in again.stderr
 
-    engine = connect(url)
-    assert isinstance(engine, ServerEngine)
-    assert engine.index(first).settings.read()["auto_expand_replicas"] == "0-1"
+    engine = connect_engine(url)
+    assert settings_of(engine.index(first))["auto_expand_replicas"] == "0-1"
     # a load that fails leaves the alias where it is
-    real = ServerEngine.explain
+    real = ServerIndex.explain
 
-    def wrong(self: ServerEngine, *args: Any) -> dict[str, float]:
+    def wrong(self: ServerIndex, *args: Any) -> dict[str, float]:
         return {name: score + 1 for name, score in real(self, *args).items()}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ServerEngine, "explain", wrong)
+        patch.setattr(ServerIndex, "explain", wrong)
         failed = run("index", corpus, "--model", tiny_model, *to)
     assert failed.exit_code == 1 and "scores the document 'only' with" in failed.stderr
-    assert "The alias was left where it is." in failed.stderr
-    assert engine.alias(alias) == [first]
+    assert "The alias was not moved." in failed.stderr
+    pointed = engine.index(alias).alias
+    assert pointed and pointed.targets() == [first]
     resumed = load(corpus, tiny_model, *to, "--resume")  # nothing to resume: it is built anew
-    assert resumed["resumed"] == 0 and engine.alias(alias) == [resumed["index"]]
-    back = run("rollback", alias, "--url", url)  # not to the one that failed
-    assert back.stdout == f"{alias} stands for {first}, no longer for {resumed['index']}\n"
+    assert resumed["resumed"] == 0 and pointed.targets() == [resumed["index"]]
+    back = run("rollback", "--alias", alias, "--url", url)  # not to the one that failed
+    assert back.stdout == f"{alias} points to {first}, no longer to {resumed['index']}\n"
 
     taken = run("index", corpus, "--model", tiny_model, "--alias", first, "--url", url)
     assert taken.exit_code == 1 and f"'{first}' is an index on" in taken.stderr
-    foreign = run("rollback", first, "--url", url)
-    assert "is no alias on" in foreign.stderr
+    foreign = run("rollback", "--alias", first, "--url", url)
+    assert "is not an alias on" in foreign.stderr
     for index in engine.indices():
         if index.startswith(alias):
             engine.index(index).delete()
@@ -168,7 +171,7 @@ def test_the_local_engine_has_no_aliases(tiny_model: str, corpus_file: Path) -> 
     result = run("index", corpus_file, "--model", tiny_model, "--alias", "a")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == (
-        "Error: The local engine has no aliases. Use --index and --recreate."
+        "Error: The local engine has no aliases. Use --recreate instead of --alias."
     )
     wrong = run("index", corpus_file, "--model", tiny_model, "--alias", "a", "--index", "b")
     assert wrong.exit_code == 2 and "Give --index, or --alias" in wrong.stderr
@@ -180,7 +183,7 @@ def test_without_vectors_in_source_searches_are_the_same(
     server: str, request: pytest.FixtureRequest, tiny_model: str, corpus_file: Path
 ) -> None:
     url = request.getfixturevalue(server)
-    engine = connect(url)
+    engine = connect_engine(url)
     assert isinstance(engine, ServerEngine)
     found = {}
     for source in ("full", "no-vectors"):
@@ -190,7 +193,7 @@ def test_without_vectors_in_source_searches_are_the_same(
         found[source] = [json.loads(line) for line in hits.stdout.splitlines()]
         assert counts(load(corpus_file, tiny_model, "--index", index, "--url", url)) == (0, 5, 0, 0)
         body = {"_source": {"exclude_vectors": False}} if engine.name == "elasticsearch" else {}
-        stored = engine._request("POST", index, "/_search", body)["hits"]["hits"][0]["_source"]
+        stored = engine.request("POST", f"/{index}/_search", body)["hits"]["hits"][0]["_source"]
         assert ("splade" in stored) == ("splade_view" in stored) == (source == "full")
         info = json.loads(run("info", "--index", index, "--url", url, "--json").stdout)
         assert sum(info["parts"].values()) == pytest.approx(info["bytes"], rel=0.2)
@@ -233,40 +236,41 @@ def test_exactly_the_bad_documents_are_set_aside_and_mended(
     mended = tmp_path / "mended.jsonl"
     mended.write_text("".join(f'{{"_id": "d{n}", "text": "mended"}}\n' for n in bad))
     assert load(mended, *to[1:])["indexed"] == 30
-    engine = connect(url)
+    engine = connect_engine(url)
     assert sorted(engine.index(index).ids()) == sorted(f"d{n}" for n in range(3000))
     engine.index(index).delete()
     engine.close()
 
 
-class Dies(LocalEngine):
+class Dies(LocalIndex):
     """Takes two requests, and then nothing more."""
 
     requests = 0
 
-    def bulk(self, index: str, actions: Any) -> list[ItemResult]:
+    def bulk(self, actions: Sequence[Action]) -> list[ItemResult]:
         Dies.requests += 1
         if Dies.requests > 2:
             raise EngineError("The disk is full")
-        return super().bulk(index, actions)
+        return super().bulk(actions)
 
 
-def test_a_load_that_failed_goes_on(
+def test_a_load_that_failed_is_resumed(
     tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    corpus = write(tmp_path / "c.jsonl", {f"d{n}": "heart attack" for n in range(4000)})
+    corpus = write_corpus(tmp_path / "c.jsonl", {f"d{n}": "heart attack" for n in range(4000)})
     args = ("index", corpus, "--model", tiny_model, "--index", "x")
     with monkeypatch.context() as patch:
-        patch.setattr("splade_es.engines.local.LocalEngine", Dies)
+        patch.setattr("splade_es.engines.local.LocalIndex", Dies)
         failed = run(*args)
     assert failed.stderr.splitlines()[-1] == (
-        "Error: The disk is full. What was acknowledged is loaded; --resume goes on."
+        "Error: The disk is full. What was acknowledged is loaded; continue with --resume."
     )
     journal = tmp_path / "c.jsonl.x.journal"
     again = run(*args)
-    assert again.exit_code == 1 and f"{journal}: an earlier load ended there" in again.stderr
+    assert again.exit_code == 1 and f"{journal}: an earlier load ended after" in again.stderr
+    assert "Continue it with --resume, or delete this file to start over." in again.stderr
     other = run(*args, "--resume", "--top-k", 5)
-    assert "this load was begun with another setting" in other.stderr
+    assert "with another setting" in other.stderr
     resumed = load(corpus, *args[3:], "--resume")
     assert 0 < resumed["resumed"] < 4000
     assert (resumed["read"], resumed["indexed"]) == (4000, 4000)
@@ -275,33 +279,33 @@ def test_a_load_that_failed_goes_on(
     assert (fresh["resumed"], fresh["unchanged"]) == (0, 4000)
 
 
-def test_settings_of_a_killed_load_are_restored_by_the_one_that_goes_on(
+def test_settings_of_a_killed_load_are_restored_by_the_one_that_resumes_it(
     opensearch_url: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    corpus = write(tmp_path / "c.jsonl", TEXTS)
+    corpus = write_corpus(tmp_path / "c.jsonl", TEXTS)
     index = f"left-{uuid.uuid4().hex[:8]}"
     args = ("index", corpus, "--model", tiny_model, "--index", index, "--url", opensearch_url)
-    engine = connect(opensearch_url)
+    engine = connect_engine(opensearch_url)
     with monkeypatch.context() as patch:  # dead before it could restore anything
 
         def gone(*args: object) -> None:
             raise Unavailable("No answer")
 
-        patch.setattr("splade_es.indexing.load.Sender.finish", gone)
-        apply = ServerEngine.apply
+        patch.setattr("splade_es.indexing.bulk_sender.BulkSender.finish", gone)
+        write = ServerSettings.write
         patch.setattr(
-            ServerEngine,
-            "apply",
-            lambda self, index, settings: (
-                apply(self, index, settings) if settings["refresh_interval"] == "-1" else gone()
+            ServerSettings,
+            "write",
+            lambda self, settings: (
+                write(self, settings) if settings["refresh_interval"] == "-1" else gone()
             ),
         )
         failed = run(*args, "--no-replicas")
     assert "is left with refresh_interval -1" in failed.stderr
-    settings = engine.index(index).settings.read()
+    settings = settings_of(engine.index(index))
     assert settings["refresh_interval"] == "-1" and settings["auto_expand_replicas"] == "false"
     assert run(*args, "--resume").exit_code == 0
-    settings = engine.index(index).settings.read()
+    settings = settings_of(engine.index(index))
     assert settings.get("refresh_interval") is None and settings["auto_expand_replicas"] == "0-1"
     engine.index(index).delete()
     engine.close()

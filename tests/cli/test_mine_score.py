@@ -24,10 +24,12 @@ def test_mine_a_folder_and_score_it(
 ) -> None:
     args = ("mine", beir_folder, "--split", "dev", "--index", loaded, "--skip-top", 1)
     result = run(*args, "--negatives", 2, "--output", "mined.jsonl")
-    assert result.exit_code == 0 and result.stdout == ""
+    assert result.exit_code == 0, result.output
+    assert result.stdout == (
+        "mined.jsonl: 2 lines of 2 queries, with 2.0 negatives on average (0 without any)\n"
+    )
     assert result.stderr == (
         f"Local engine in {home} (--url names a server).\n"
-        "mined.jsonl: 2 lines of 2 queries, with 2.0 negatives on average (0 without any). "
         "Next: splade-es score mined.jsonl --teacher CROSS_ENCODER --output scored.jsonl, "
         "or splade-es train mined.jsonl --model MODEL --output DIR\n"
     )
@@ -41,32 +43,34 @@ def test_mine_a_folder_and_score_it(
     assert record == {
         "output": "s.jsonl", "teachers": [tiny_model], "total": 2, "lines": 2, "pairs": 6, "bare": 0
     }  # fmt: skip
-    assert result.stderr.startswith("s.jsonl: 2 lines with 6 scores (0 lines without negatives); ")
-    assert result.stderr.endswith(
-        "Next: splade-es train s.jsonl --loss margin_mse --model MODEL --output DIR\n"
-    )
+    following = "Next: splade-es train s.jsonl --loss margin_mse --model MODEL --output DIR\n"
+    assert result.stderr == following
+    result = run("score", "mined.jsonl", "--teacher", tiny_model, "--output", "s.jsonl")
+    assert result.stdout.startswith("s.jsonl: 2 lines with 6 scores (0 lines without negatives); ")
+    assert result.stderr == following
     scored = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
     assert [len(line["scores"]) for line in scored] == [3, 3]
 
 
 def test_mine_with_bm25_needs_no_model(loaded: str, beir_folder: Path, tmp_path: Path) -> None:
-    args = ("mine", beir_folder, "--split", "dev", "--index", loaded, "--with", "bm25")
+    args = ("mine", beir_folder, "--split", "dev", "--index", loaded, "--mode", "bm25")
     result = run(*args, "--skip-top", 0, "--output", "mined.jsonl", "--json")
     assert json.loads(result.stdout) == {
         "index": "texts", "output": "mined.jsonl", "total": 2, "queries": 2, "lines": 2,
         "negatives": 0, "bare": 2,
     }  # fmt: skip  # their words are in the right text only
-    assert "with 0.0 negatives on average (2 without any)" in result.stderr
+    result = run(*args, "--skip-top", 0, "--output", "mined.jsonl")
+    assert "with 0.0 negatives on average (2 without any)" in result.stdout
 
 
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("mine", "p", "--with", "bm25", "--model", "m"), "--with bm25 searches without a --model"),
+        (("mine", "p", "--mode", "bm25", "--model", "m"), "bm25 searches without a --model"),
         (("mine", "p", "--depth", 3, "--skip-top", 3), "--skip-top 3 leaves nothing of --depth 3"),
         (("mine", "p", "--depth", 0), "0 is not in the range 1<=x<=10000"),
-        (("score", "l", "--teacher", "m", "--scale", 2), "--scale is for several teachers; one te"),
-        (("score", "l", "--teacher", "m", "--teacher", "n", "--scale", 0), "0.0 is not in the ra"),
+        (("score", "l", "--teacher", "m", "--teacher-scale", 2), "--teacher-scale is for several"),
+        (("score", "l", "--teacher", "m", "--teacher-scale", 0), "0.0 is not in the range x>0"),
         (("score", "l"), "Missing option '--teacher'"),
     ],
 )
