@@ -131,9 +131,10 @@ class Address:
 
         if self.insecure:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        with urllib3.PoolManager(
-            retries=False, ssl_context=self.ssl_context, assert_fingerprint=self.fingerprint
-        ) as http:
+        tls: dict[str, Any] = {}
+        if self.ssl_context:
+            tls = {"ssl_context": self.ssl_context, "assert_fingerprint": self.fingerprint}
+        with urllib3.PoolManager(retries=False, **tls) as http:
             try:
                 return http.request(
                     method, url + path, headers={**self.headers, **headers}, timeout=self.timeout,
