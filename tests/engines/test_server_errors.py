@@ -260,7 +260,7 @@ def test_a_user_without_the_right_is_denied(elasticsearch_url: str) -> None:
     with pytest.raises(AccessDenied, match="answers 403") as caught:
         engine.index("docs").create(META)
     engine.close()
-    assert "with the right to do this" in caught.value.hint
+    assert "with the privilege to do this" in caught.value.hint
     assert PASSWORD not in str(caught.value)
 
 

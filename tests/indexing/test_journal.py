@@ -64,7 +64,7 @@ def test_runs_hold_each_number_once(numbers: set[int]) -> None:
 
 def test_what_is_done_is_left_out_and_what_was_refused_is_told_again(tmp_path: Path) -> None:
     path = tmp_path / "j"
-    # two requests under way at once: the later one was done first, and a bad line stands between
+    # two requests in flight at once: the later one was done first, and a bad line stands between
     begun(path, done(DOCUMENTS[5:7]), done([DOCUMENTS[0], DOCUMENTS[2]], {3: "server: no"}))
     items: list[Document | Rejected] = [*DOCUMENTS]
     items[1] = Rejected("c:2", "bad", "{broken")
@@ -112,8 +112,8 @@ def test_a_journal_is_not_overwritten_and_fits_one_load_only(tmp_path: Path) -> 
     path = tmp_path / "j"
     begun(path, done(DOCUMENTS[:3]))
     with pytest.raises(CorpusError, match=re.escape(
-        f"{path}: an earlier load ended there after 3 documents. Go on with it by --resume, or "
-        "delete this file to begin anew."
+        f"{path}: an earlier load ended after 3 documents. Continue it with `resume`, or delete this "
+        "file to start over."
     )):  # fmt: skip
         Journal.open(path)
     journal = Journal.open(path, resume=True)
@@ -136,13 +136,13 @@ def test_a_journal_is_not_overwritten_and_fits_one_load_only(tmp_path: Path) -> 
 def test_another_file_is_no_journal(tmp_path: Path, content: str) -> None:
     path = tmp_path / "j"
     path.write_text(content)
-    with pytest.raises(CorpusError, match="is no journal of splade-es"):
+    with pytest.raises(CorpusError, match="not a journal of splade-es"):
         Journal.open(path, resume=True)
     assert path.read_text() == content
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"the journal cannot be written .* --journal"):
+    with pytest.raises(CorpusError, match=r"the journal cannot be written .* `journal`"):
         Journal.open(tmp_path / "nowhere" / "j")
 
 

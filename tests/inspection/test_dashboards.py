@@ -224,10 +224,10 @@ REFUSED = {
         (404, {"statusCode": 404, "message": "Not Found"}, "answers 404 (Not Found)"),
         # Elasticsearch itself
         (406, {"error": "Content-Type header is not supported"}, "answers 406 (Content-Type head"),
-        (200, b"null", "answers what cannot be read"),
+        (200, b"null", "sends an invalid answer"),
         (200, {"success": False, "successCount": 0, "errors": []}, "took 0 of 11 objects"),
-        (200, b"<html>log in</html>", "answers what cannot be read"),
-        (302, b"", "answers what cannot be read"),
+        (200, b"<html>log in</html>", "sends an invalid answer"),
+        (302, b"", "sends an invalid answer"),
         (502, b"<html>nginx</html>", "answers 502"),
     ],
 )
