@@ -165,7 +165,7 @@ def test_a_file_to_import_by_hand(tmp_path: Path) -> None:
     assert piped.stdout == path.read_text()
     assert run("dashboards", "--index", "articles").exit_code == 2
     assert (
-        "cannot be the name of an index"
+        "is not a valid index name"
         in run("dashboards", "--index", "a*", "--output", "-").stderr
     )
 
