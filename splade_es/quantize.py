@@ -1,7 +1,7 @@
 """Model weights -> the integers that are stored.
 
-Lucene keeps 9 significant bits of a feature's weight and truncates the rest, so on both servers an
-integer from 1 to 512 is stored exactly and scores are exact sums; most other numbers are not.
+Lucene keeps 9 significant bits of a feature's weight and truncates the rest. So on both servers the
+integers from 1 to 512 are stored exactly, and scores are exact sums; most other numbers are not.
 """
 
 from __future__ import annotations
@@ -18,11 +18,22 @@ from splade_es.records import Quantized, SparseRow
 
 @dataclass(frozen=True)
 class Quantizer:
-    """Stores a weight as the integer round(weight x scale); a result of 0 is dropped.
+    """Makes stored integers: round(weight x scale), where 0 is dropped and 512 is the maximum.
 
-    top_k: keep only so many terms, the strongest (of equal weights the smaller vocabulary id);
-    threshold: drop weights below it, in the model's own unit. Raises ModelError for a setting out
-    of range.
+    Parameters
+    ----------
+    scale : float
+        Above 0.
+    top_k : int, optional
+        Keep only this many terms, those with the largest weights; of equal weights that with the
+        smaller vocabulary id.
+    threshold : float
+        Drop weights below this, in the unit of the model.
+
+    Raises
+    ------
+    ModelError
+        A setting is out of range.
     """
 
     scale: float = 100.0
@@ -41,19 +52,19 @@ class Quantizer:
 
     @property
     def settings(self) -> str:
-        """What a stored vector depends on beside the model and the scale, which an index knows."""
+        """What a stored vector depends on, except the model and the scale: an index records it."""
         return f"top_k {self.top_k}, threshold {self.threshold:g}"
 
     def quantize(self, row: SparseRow) -> Quantized:
-        """Raises ModelError for a weight that is negative or no number."""
-        # In float64, where neither the product nor the threshold is rounded.
+        """Convert a row. Raises ModelError for a weight that is negative or not finite."""
+        # in float64, where neither the product nor the threshold is rounded
         ids, weights = row.ids, row.weights.astype(np.float64)
         bad = ~(np.isfinite(weights) & (weights >= 0))
         if bad.any():
             first = int(bad.argmax())
             raise ModelError(
                 f"The model gives token {ids[first]} the weight {weights[first]}",
-                "Its training went wrong: take an earlier checkpoint.",
+                "Its training went wrong: use an earlier checkpoint.",
             )
         exact = np.rint(weights * self.scale)
         keep = np.flatnonzero((exact > 0) & (weights >= self.threshold))

@@ -1,7 +1,7 @@
 """Documents from files: JSON Lines, plain or gzip, standard input, or a BEIR directory.
 
-One line is one JSON object (https://jsonlines.org). A bad line becomes a `Rejected` with its reason
-and the remedy, and reading goes on; only a file that cannot be read at all raises CorpusError.
+Each line is one JSON object (https://jsonlines.org). A bad line becomes a `Rejected` with reason
+and remedy, and reading continues. Only a file that cannot be read at all raises CorpusError.
 """
 
 from __future__ import annotations
@@ -10,19 +10,38 @@ import itertools
 import os
 from collections.abc import Iterator
 
-from splade_es.data.jsonl import JSON_NAMES, find_file, parse_object, read_lines
+from splade_es.data.jsonl import (
+    JSON_NAMES,
+    MAX_LINE_BYTES,
+    find_file,
+    parse_object,
+    read_lines,
+)
 from splade_es.errors import CorpusError, SettingsError
+from splade_es.fields import PREFIX
 from splade_es.limits import MAX_ID_BYTES
 from splade_es.records import Document, Rejected
 
 
-def read_documents(path: str) -> Iterator[Document | Rejected]:
-    """Stream the documents of a file, in order, in memory for one line.
+def read_documents(
+    path: str, *, max_line_bytes: int = MAX_LINE_BYTES
+) -> Iterator[Document | Rejected]:
+    """Read the documents of a file, in order, one line in memory at a time.
 
-    path: JSON Lines, `-` for standard input, or a directory with corpus.jsonl[.gz] as BEIR lays it
-    out (https://github.com/beir-cellar/beir). The id is the first there is of `_id`, `id`, `docid`;
-    the text is `text`, else `contents`; `title` may be left out; other fields are kept as they are.
-    Raises CorpusError, before the first item, for a path that is not there.
+    Parameters
+    ----------
+    path : str
+        JSON Lines, plain or .gz; "-" for standard input; or a directory with corpus.jsonl[.gz], the
+        layout of BEIR (https://github.com/beir-cellar/beir). The id of a document is the first that
+        exists of the fields `_id`, `id` and `docid`; its text is `text` or `contents`; `title` is
+        optional; other fields are kept as they are.
+    max_line_bytes : int
+        Longer lines are rejected.
+
+    Raises
+    ------
+    CorpusError
+        The path does not exist. Raised at the call.
     """
     if os.path.isdir(path):
         corpus = find_file(path, "corpus.jsonl")
@@ -34,13 +53,14 @@ def read_documents(path: str) -> Iterator[Document | Rejected]:
         path = corpus
     elif path != "-" and not os.path.exists(path):
         raise CorpusError(f"{path}: no such file", "Check the path, or use - for standard input.")
-    return _documents(path)
+    return _documents(path, max_line_bytes)
 
 
 def open_corpus(corpus: str) -> tuple[Iterator[Document | Rejected], str | None]:
-    """The items of a corpus, and the file that is read, None for standard input.
+    """Return the items of a corpus, and the file that is read; None for standard input.
 
-    The first line is read, so that an error is known before an index is touched. Raises CorpusError.
+    The first line is read, so that an error is known before an index is touched. Raises
+    CorpusError.
     """
     items = read_documents(corpus)
     first = next(items, None)
@@ -56,17 +76,20 @@ def check_rejects(path: str, file: str | None) -> None:
         raise SettingsError(f"`rejects` would overwrite the corpus {file}")
 
 
-def _documents(path: str) -> Iterator[Document | Rejected]:
-    for number, (place, line) in enumerate(read_lines(path), 1):
+def _documents(path: str, max_line_bytes: int) -> Iterator[Document | Rejected]:
+    lines = read_lines(path, max_line_bytes=max_line_bytes)
+    for number, (place, line) in enumerate(lines, 1):
         try:
-            yield parse_document(line, place, number)
+            yield parse_document(line, place, number, max_line_bytes=max_line_bytes)
         except ValueError as exc:
             yield Rejected(place, str(exc), line.decode(errors="backslashreplace").rstrip("\r\n"))
 
 
-def parse_document(line: bytes, place: str, number: int = 0) -> Document:
-    """Raises ValueError, saying why and what to do, for a line that is no document."""
-    record = parse_object(line)
+def parse_document(
+    line: bytes, place: str, number: int = 0, *, max_line_bytes: int = MAX_LINE_BYTES
+) -> Document:
+    """Parse one line. Raises ValueError with reason and remedy for one that is not a document."""
+    record = parse_object(line, max_line_bytes=max_line_bytes)
     key: str | None = next((key for key in ("_id", "id", "docid") if key in record), None)
     if key is None:
         raise ValueError('no id; give each line an "_id", "id" or "docid"')
@@ -87,11 +110,11 @@ def parse_document(line: bytes, place: str, number: int = 0) -> Document:
     if not isinstance(text, str):
         raise ValueError(f'"{key}" is {JSON_NAMES[type(text)]}; make it a string')
     title = record.pop("title", None)
-    if title is None:  # absent, or null as some exports write it
+    if title is None:  # absent, or null, as some exports write it
         title = ""
     if not isinstance(title, str):
         raise ValueError(f'"title" is {JSON_NAMES[type(title)]}; make it a string')
     for name in record:
-        if name.startswith("splade"):
-            raise ValueError(f'field "{name}" is reserved; rename what starts with "splade"')
+        if name.startswith(PREFIX):
+            raise ValueError(f'field "{name}" is reserved; rename what starts with "{PREFIX}"')
     return Document(id, text, title, record, place, number)

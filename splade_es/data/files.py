@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from splade_es.errors import SpladeEsError
 
 
 def data_directory() -> Path:
-    """$SPLADE_ES_HOME, or the user's data directory for splade-es; it need not exist.
+    """Return $SPLADE_ES_HOME, or the user's data directory for splade-es. It need not exist.
 
     On Linux that is $XDG_DATA_HOME/splade-es or ~/.local/share/splade-es.
     """
@@ -24,11 +25,17 @@ def data_directory() -> Path:
 
 
 class PartFile:
-    """A file beside its place: written first, then renamed. Raises OSError."""
+    """A temporary file beside its target, to be written first and then renamed. Raises OSError.
+
+    Attributes
+    ----------
+    path : Path
+        The file to write.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._target = Path(os.path.realpath(path))  # a link stays a link
-        # a device, /dev/stdout say, must stay one
+        # a device, such as /dev/stdout, is written directly
         self._special = self._target.exists() and not self._target.is_file()
         self.path = (
             self._target
@@ -37,12 +44,12 @@ class PartFile:
         )
 
     def commit(self) -> None:
-        """Put it in its place; it must be closed."""
+        """Rename it to its target. It must be closed."""
         if not self._special:
             self.path.replace(self._target)
 
     def discard(self) -> None:
-        """Remove it, unless it is in its place."""
+        """Remove it, unless it was committed."""
         if not self._special:
             self.path.unlink(missing_ok=True)
 
@@ -55,9 +62,18 @@ def atomic_file(
     *,
     sync: bool = False,
 ) -> Iterator[IO[Any]]:
-    """A file to write, which takes its place when the block ends, and not after an error.
+    """Open a file for writing that appears when the block ends, and not after an error.
 
-    kind: the error to raise if it cannot be written; sync: bring it to the disk first.
+    Parameters
+    ----------
+    path : str or path
+        The file. One that exists is replaced.
+    kind : type of SpladeEsError
+        Error to raise if it cannot be written.
+    mode : {"w", "wb"}
+        Text, in UTF-8, or bytes.
+    sync : bool
+        Also wait until it is on the disk.
     """
     part = PartFile(path)
     try:
@@ -74,3 +90,27 @@ def atomic_file(
         ) from error
     finally:
         part.discard()
+
+
+@contextmanager
+def replacing_files(directory: str | os.PathLike[str], last: str) -> Iterator[Path]:
+    """Open a temporary directory whose files move into `directory` when the block ends.
+
+    Each file is renamed, so that nobody reads half of one. Those in folders come first, and those
+    with the suffix `last` at the very end: where one exists, the directory is complete. After an
+    error nothing has changed. Raises OSError.
+    """
+    target = Path(directory)
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part", dir=target) as name:
+        part = Path(name)
+        yield part
+        files = [path for path in part.rglob("*") if path.is_file()]
+        files.sort(key=lambda path: (-len(path.parts), path.suffix == last))
+        for path in files:
+            path.chmod(
+                0o644
+            )  # some writers, that of safetensors for one, leave it to the owner only
+            place = target / path.relative_to(part)
+            place.parent.mkdir(exist_ok=True)
+            path.replace(place)

@@ -1,6 +1,6 @@
 """Lines and JSON objects from files: plain, gzip, or standard input.
 
-What every reader of the package shares. JSON Lines (https://jsonlines.org) has one object a line.
+Every reader of the package uses this. JSON Lines (https://jsonlines.org) has one object on a line.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any, NoReturn, cast
 
 from splade_es.errors import CorpusError
 
-#: `http.max_content_length` of both servers: a longer line could never be sent.
+#: Default `http.max_content_length` of both servers: a longer line cannot be sent.
 MAX_LINE_BYTES = 100 * 2**20
 
-#: What people call the types that JSON values are read as.
+#: Type of a parsed JSON value -> its name in messages.
 JSON_NAMES = {
     type(None): "null",
     bool: "a boolean",
@@ -38,23 +38,24 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def find_file(directory: str, name: str) -> str | None:
-    """The path of `name` or `name`.gz in a directory, None if neither is there."""
+    """Return the path of `name` or `name`.gz in a directory; None if neither exists."""
     paths = (os.path.join(directory, name), os.path.join(directory, f"{name}.gz"))
     return next(filter(os.path.isfile, paths), None)
 
 
-def read_lines(path: str) -> Iterator[tuple[str, bytes]]:
-    """Stream ("path:line", line) of a plain or gzip file, or of `-`; blank lines are left out.
+def read_lines(path: str, *, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[tuple[str, bytes]]:
+    """Read ("path:line", line) of a plain or gzip file, or of "-"; blank lines are left out.
 
-    Gzip is known by its first two bytes (RFC 1952), a UTF-8 byte order mark is dropped, and a line
-    of MAX_LINE_BYTES is cut there. Raises CorpusError if the file cannot be read to its end.
+    Gzip is recognised by its first two bytes (RFC 1952). A UTF-8 byte order mark is dropped. A line
+    of more than `max_line_bytes` is cut there. Raises CorpusError if the file cannot be read to its
+    end.
     """
     name = "stdin" if path == "-" else path
     place = name
     try:
         with ExitStack() as stack:
             if path == "-":
-                # A reader of our own, which can peek; detached, so that stdin stays open.
+                # Another reader, which can peek; it is detached, so that stdin stays open.
                 file = io.BufferedReader(cast(io.RawIOBase, sys.stdin.buffer))
                 stack.callback(file.detach)
             else:
@@ -64,11 +65,11 @@ def read_lines(path: str) -> Iterator[tuple[str, bytes]]:
                 stream = stack.enter_context(gzip.GzipFile(fileobj=file))
             for number in itertools.count(1):
                 place = f"{name}:{number}"
-                line = rest = stream.readline(MAX_LINE_BYTES)
+                line = rest = stream.readline(max_line_bytes)
                 if not line:
                     return
-                while rest and not rest.endswith(b"\n"):  # skip what is too long to keep
-                    rest = stream.readline(MAX_LINE_BYTES)
+                while rest and not rest.endswith(b"\n"):  # skip the rest of a line too long
+                    rest = stream.readline(max_line_bytes)
                 if number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")
                 if not line.isspace():
@@ -88,14 +89,14 @@ def read_lines(path: str) -> Iterator[tuple[str, bytes]]:
         ) from exc
 
 
-def parse_object(line: bytes) -> dict[str, Any]:
-    """Parse one JSON object that can be sent on as UTF-8 JSON without loss.
+def parse_object(line: bytes, *, max_line_bytes: int = MAX_LINE_BYTES) -> dict[str, Any]:
+    """Parse one JSON object that can be sent to a server as UTF-8 JSON without loss.
 
-    Raises ValueError with reason and remedy for anything else: what a server would refuse (NaN,
-    lone surrogates) and what a dict would lose (a key given twice) too. RFC 8259 and RFC 7493.
+    Raises ValueError with reason and remedy for anything else, also for what a server refuses (NaN,
+    lone surrogates) and what a dict would lose (a repeated key). See RFC 8259 and RFC 7493.
     """
-    if len(line) >= MAX_LINE_BYTES:
-        raise ValueError(f"longer than {MAX_LINE_BYTES >> 20} MB; split the document")
+    if len(line) >= max_line_bytes:
+        raise ValueError(f"longer than {max_line_bytes >> 20} MB; split the document")
     try:
         text = line.rstrip(b"\r\n").decode()
     except UnicodeDecodeError as exc:
@@ -137,7 +138,7 @@ def _float(digits: str) -> float:
 
 
 def _int(digits: str) -> int:
-    if len(digits) > 1000:  # int() refuses from 4,300 digits on, with advice for programmers
+    if len(digits) > 1000:  # int() refuses more than 4,300 digits, with advice for programmers
         raise ValueError(f"a number of {len(digits)} digits; write it as a string")
     return int(digits)
 

@@ -1,4 +1,4 @@
-"""Input that could not be used, kept with its reasons, so that it can be mended and given again."""
+"""Lines that could not be used, written to a file with the reasons, to be repaired and loaded."""
 
 from __future__ import annotations
 
@@ -16,8 +16,26 @@ from splade_es.records import Document, ItemResult, Rejected
 
 
 class Rejects:
-    """Writes each as a JSON line {"place", "reason", "line"}; or, with fail_fast, raises the first
-    as a CorpusError. Several threads may add. count, first: of those added; path: of the file."""
+    """Writes each rejected line to a file as JSON {"place", "reason", "line"}. Thread-safe.
+
+    Parameters
+    ----------
+    file : TextIO
+        Where they are written.
+    fail_fast : bool
+        Raise the first one as a CorpusError instead.
+    path : str
+        Name of the file, for messages.
+
+    Attributes
+    ----------
+    count : int
+        Lines so far.
+    first : Rejected or None
+        The first of them.
+    path : str
+        Name of the file.
+    """
 
     def __init__(self, file: TextIO, fail_fast: bool = False, path: str = "") -> None:
         self.path = path
@@ -28,7 +46,7 @@ class Rejects:
         self._lock = threading.Lock()
 
     def add(self, item: Rejected) -> None:
-        """Raises CorpusError, also if it cannot be written."""
+        """Write one line. Raises CorpusError if that fails, and always with `fail_fast`."""
         if self._fail_fast:
             raise CorpusError(f"{item.place}: {item.reason}", "Reading stopped there.")
         with self._lock:
@@ -37,33 +55,39 @@ class Rejects:
                 self._file.flush()
             except OSError as error:
                 raise CorpusError(
-                    f"{item.place}: this bad line cannot be written down ({error.strerror})",
+                    f"{item.place}: this bad line cannot be written to {self.path} "
+                    f"({error.strerror})",
                     "Free some space, or name another file with `rejects`.",
                 ) from error
             self.count += 1
             self.first = self.first or item
 
     def add_refused(self, document: Document, engine: str, result: ItemResult) -> str:
-        """A document that an engine of this name does not take; the reason, as it is kept."""
+        """Write a document that an engine of this name refused. Returns the reason as written."""
         reason = f"{engine} refused it ({result.status}): {result.reason}"
         self.add(Rejected(document.place, reason, document.to_json()))
         return reason
 
 
 def default_rejects(corpus: str) -> str:
-    """The file for the bad lines of a corpus: in the current directory, because that of a corpus is
-    often read-only."""
+    """Return the name of the file for the bad lines of a corpus.
+
+    It is in the current directory, because the directory of a corpus is often read-only.
+    """
     return f"{'stdin' if corpus == '-' else Path(corpus).resolve().name}.rejects.jsonl"
 
 
 @contextmanager
 def rejects_file(path: Path, fail_fast: bool = False) -> Iterator[Rejects]:
-    """A file to write rejects to. It takes its place at the end, after an error too, and only if
-    there were any: those of an earlier load, which somebody may be mending, stay. Raises
-    CorpusError."""
+    """Open a file for rejected lines.
+
+    It appears at the end, after an error too, but only if there were any: otherwise the file of an
+    earlier load, which somebody may be repairing, is kept. Raises CorpusError if it cannot be
+    written.
+    """
     part = PartFile(path)
     try:
-        # half a surrogate pair, as a broken line may hold, is not UTF-8 but can be written as JSON
+        # a broken line may contain a lone surrogate, which is not UTF-8 but can be escaped in JSON
         file = part.path.open("w", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise CorpusError(

@@ -1,4 +1,4 @@
-"""Test collections: queries, relevance judgements and runs, as TREC and BEIR write them.
+"""Test collections: queries, relevance judgements and runs in the formats of TREC and BEIR.
 
 Formats: https://trec.nist.gov (topics, qrels, runs) and https://github.com/beir-cellar/beir. These
 files are small and each line counts in a mean, so the first bad line raises CorpusError.
@@ -26,9 +26,10 @@ _TITLE = re.compile(r"<title>\s*(?:topic\s*:)?(.*?)(?=</?[a-z]+>|\Z)", re.IGNORE
 
 
 def open_beir(directory: str, split: str) -> tuple[list[Query], Qrels]:
-    """The judged queries of a BEIR directory, in the order of queries.jsonl, and their judgements.
+    """Read the judged queries of a BEIR directory, in the order of queries.jsonl, and judgements.
 
-    Reads queries.jsonl[.gz] and qrels/SPLIT.tsv[.gz]; raises CorpusError if they do not fit.
+    Reads queries.jsonl[.gz] and qrels/SPLIT.tsv[.gz]. Raises CorpusError if one is missing, or a
+    judged query is not among the queries.
     """
     if not os.path.isdir(directory):
         raise CorpusError(f"{directory}: no such directory", "Give a directory in BEIR layout.")
@@ -57,11 +58,11 @@ def open_beir(directory: str, split: str) -> tuple[list[Query], Qrels]:
 
 
 def read_queries(path: str) -> list[Query]:
-    """Queries of a file, in order, in the format that its first line shows.
+    """Read the queries of a file, in order. The first character of the file tells its format.
 
-    `{`: JSON Lines with `_id` and `text`; `<`: TREC topics, of which <num> and <title> are read;
-    else one `id TAB text` a line. Of an id that comes twice the last text wins, as it does in an
-    index and in BEIR's own loader. Raises CorpusError for a bad line.
+    `{` is JSON Lines with `_id` and `text`; `<` is TREC topics, of which <num> and <title> are
+    read; anything else is one `id TAB text` a line. If an id is repeated its last text is used, as
+    in an index and in BEIR's own loader. Raises CorpusError for a bad line.
     """
     lines = read_lines(path)
     head = next(lines, None)
@@ -81,7 +82,7 @@ def read_queries(path: str) -> list[Query]:
 def _json_queries(lines: _Lines) -> Iterator[tuple[str, Query]]:
     for place, line in lines:
         try:
-            record = parse_document(line, place)  # BEIR writes queries as it writes documents
+            record = parse_document(line, place)  # BEIR's queries have the format of documents
         except ValueError as exc:
             raise CorpusError(f"{place}: {exc}") from exc
         yield place, Query(record.id, record.text)
@@ -96,7 +97,7 @@ def _tab_separated_queries(lines: _Lines) -> Iterator[tuple[str, Query]]:
 
 
 def _topics(lines: _Lines) -> Iterator[tuple[str, Query]]:
-    topics: list[tuple[str, list[str]]] = []  # where each <top> stands, and its lines
+    topics: list[tuple[str, list[str]]] = []  # the place of each <top>, and its lines
     for place, line in _decode(lines):
         if line.lstrip().lower().startswith("<top>"):
             topics.append((place, []))
@@ -112,7 +113,7 @@ def _topics(lines: _Lines) -> Iterator[tuple[str, Query]]:
 
 
 def read_qrels(path: str) -> Qrels:
-    """Judgements of a file: three columns with a header (BEIR), or TREC's four.
+    """Read the judgements of a file: three columns with a header (BEIR), or four (TREC).
 
     Raises CorpusError for a bad line, or two grades for one document of a query.
     """
@@ -143,9 +144,9 @@ def read_qrels(path: str) -> Qrels:
 
 
 def read_run(path: str) -> Run:
-    """A TREC run: query, Q0, document, rank, score, tag. Ranks are not read: scores rank.
+    """Read a TREC run: query, Q0, document, rank, score, tag. The ranks are ignored.
 
-    Raises CorpusError for a bad line, or a document that comes twice for a query.
+    Raises CorpusError for a bad line, or a document that is repeated for a query.
     """
     run: Run = {}
     for place, line in _decode(read_lines(path)):
@@ -172,10 +173,10 @@ def read_run(path: str) -> Run:
 
 
 def write_run(path: str, run: Run, tag: str = "splade-es") -> None:
-    """Write a TREC run, best first, ties by document id; scores are read back unchanged.
+    """Write a TREC run, best first, ties by document id. Scores are read back unchanged.
 
     The file appears whole or not at all. Raises CorpusError if it cannot be written, or if an id
-    has white space, which the format has no place for.
+    has white space, which the format does not allow.
     """
     with atomic_file(path, CorpusError) as file:
         for query, scores in run.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from splade_es.errors import QueryError
 from splade_es.features import CODEC, feature_names, vocabulary_sha256
@@ -14,13 +14,16 @@ from splade_es.models.files import fingerprint, read_sides
 from splade_es.records import SparseRow
 from splade_es.version import __version__
 
-#: What the products of the encoder are computed in; auto is bf16 where the hardware multiplies it
-#: faster than float32.
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+#: Number format of the encoder's products. auto is bf16 where the hardware multiplies it faster
+#: than float32, otherwise fp32; int8 is for x86 CPUs.
 Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 
 class TextEncoder(ABC):
-    """One side of a SPLADE model, ready to encode.
+    """One side of a SPLADE model, ready to encode: what every encoder offers.
 
     Attributes
     ----------
@@ -32,12 +35,15 @@ class TextEncoder(ABC):
         Tokens of a text; a longer text is cut.
     pooling : str
         "max" or "sum" over the tokens of a text.
+    precision : Precision
+        Number format of the products, as it was asked for.
     """
 
     name: str
     vocabulary: list[str]
     max_length: int
     pooling: str
+    precision: Precision = "auto"
 
     @abstractmethod
     def encode(self, texts: Iterable[str], *, with_sources: bool = False) -> Iterator[SparseRow]:
@@ -48,30 +54,37 @@ class TextEncoder(ABC):
         texts : iterable of str
             May be endless: they are read as rows are taken.
         with_sources : bool
-            Also say which input token caused each weight, see `SparseRow`.
+            Also tell which input token caused each weight, see `SparseRow`.
 
         Yields
         ------
         SparseRow
             One for each text. A text without any token of its own gives an empty row.
+
+        Raises
+        ------
+        TypeError
+            `texts` is a single text. Raised at the call.
+        ModelError
+            The memory is too small for one text, or a process that encodes has ended.
         """
 
     @abstractmethod
     def token_spans(self, text: str) -> list[tuple[int, int]]:
-        """(start, end) characters of each token of a text: what `SparseRow.sources` points into."""
+        """Return (start, end) characters of each token: `SparseRow.sources` are positions in it."""
 
     def tokens(self, row: SparseRow) -> dict[str, float]:
-        """Token -> weight of a row, the strongest first; of equal weights the smaller id."""
+        """Return token -> weight of a row, the largest first; of equal weights the smaller id."""
         pairs = sorted(
             zip(row.ids.tolist(), row.weights.tolist(), strict=True),
             key=lambda pair: (-pair[1], pair[0]),
         )
         return {self.vocabulary[id]: weight for id, weight in pairs}
 
-    def close(self) -> None:
-        """End what the encoder has started: processes, for one. Safe to call twice."""
+    def close(self) -> None:  # noqa: B027 - most encoders have nothing to close
+        """End the processes that the encoder has started, if any. Safe to call twice."""
 
-    def __enter__(self) -> TextEncoder:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -84,13 +97,13 @@ class TextEncoder(ABC):
 
 
 def make_index_meta(encoder: TextEncoder, scale: float) -> IndexMeta:
-    """What an index of this model must remember.
+    """Describe how the vectors of an index are made.
 
     Parameters
     ----------
     encoder : TextEncoder
-        Either side of the model. The query side is not remembered: queries may be encoded in a
-        better way later, and the documents stay.
+        Either side of the model. Only the document side is described: the query side may be
+        replaced by a better one later, while the documents stay as they are.
     scale : float
         Stored integer = round(weight x scale).
 
@@ -109,7 +122,7 @@ def make_index_meta(encoder: TextEncoder, scale: float) -> IndexMeta:
         codec=CODEC,
         scale=scale,
         max_length=encoder.max_length,
-        pooling=documents.rule,
+        pooling=documents.pooling_rule,
     )
 
 

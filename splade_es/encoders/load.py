@@ -1,35 +1,46 @@
-"""The right encoder for the job: by the kind of model, and by how many texts will come.
+"""The right encoder for the job: by the kind of model, and by how many texts there will be.
 
-Queries of an inference-free model need a table only. A few texts are encoded in numpy where that is
-possible, because torch and transformers take seconds to import. Everything else takes torch.
+The query side of an inference-free model is a table, which needs no torch. A few texts are encoded
+in numpy where that is possible, because torch and transformers take seconds to import. Everything
+else uses torch.
 """
 
 from __future__ import annotations
 
+import os
+
+from splade_es.arguments import checked
 from splade_es.encoders.base import Precision, TextEncoder
 from splade_es.models.files import read_sides
 
 
+@checked
 def load_query_encoder(
-    name: str, max_length: int | None = None, *, interactive: bool = False
+    name: str | os.PathLike[str], max_length: int | None = None, *, interactive: bool = False
 ) -> TextEncoder:
     """Load the side of a model that encodes queries.
 
     Parameters
     ----------
-    name : str
+    name : str or path
         Directory or hub name of the model.
     max_length : int, optional
         Tokens of a query; by default what the model says.
     interactive : bool
-        Few texts will come, one at a time: an encoder that starts at once is better than a fast
-        one. Needs a `max_length` to have an effect.
+        There will be few texts, one at a time, so an encoder that starts at once is better than a
+        fast one. Has an effect only together with `max_length`.
+
+    Returns
+    -------
+    TextEncoder
+        A `TableEncoder`, a `NumpyEncoder` or an `Encoder`.
 
     Raises
     ------
     ModelError
-        The model does not exist, or is no SPLADE model.
+        The model does not exist, is not a SPLADE model, or cannot be loaded.
     """
+    name = os.fspath(name)
     sides = read_sides(name)
     if sides.query.table:
         from splade_es.encoders.table_encoder import TableEncoder
@@ -45,10 +56,12 @@ def load_query_encoder(
     return Encoder.load(name, max_length, side="query")
 
 
+@checked
 def load_document_encoder(
-    name: str, max_length: int | None = None, *, interactive: bool = False
+    name: str | os.PathLike[str], max_length: int | None = None, *, interactive: bool = False
 ) -> TextEncoder:
     """Load the side of a model that encodes documents. See `load_query_encoder`."""
+    name = os.fspath(name)
     if interactive and max_length is not None:
         from splade_es.encoders.numpy_encoder import NumpyEncoder
 
@@ -59,8 +72,9 @@ def load_document_encoder(
     return Encoder.load(name, max_length)
 
 
+@checked
 def load_batch_encoder(
-    name: str,
+    name: str | os.PathLike[str],
     max_length: int | None = None,
     *,
     precision: Precision = "auto",
@@ -70,27 +84,43 @@ def load_batch_encoder(
 ) -> TextEncoder:
     """Load the side of a model that encodes documents, for many of them. Close it at the end.
 
-    devices: "all" GPUs, or a list such as "cuda:0,cuda:2"; ray: address of a Ray cluster, or
-    "local"; ray_workers: encoders there. Raises ModelError, and SettingsError for a device that
-    does not exist.
+    Parameters
+    ----------
+    name : str or path
+        Directory or hub name of the model.
+    max_length : int, optional
+        Tokens of a document; by default what the model says.
+    precision : Precision
+        Of the products.
+    devices : str, optional
+        "all" GPUs of this machine, or a list such as "cuda:0,cuda:2": one process for each.
+    ray : str, optional
+        Address of a Ray cluster to encode on, or "local".
+    ray_workers : int, optional
+        Encoders on the Ray cluster; by default one for each GPU, or one for each machine.
+
+    Raises
+    ------
+    ModelError
+        The model cannot be loaded, or there is no such Ray cluster.
+    SettingsError
+        A device does not exist.
     """
     from splade_es.encoders.torch_encoder import Encoder
 
     if not devices and not ray:
         return Encoder.load(name, max_length, precision=precision)
 
-    from splade_es.encoders.workers import (
-        DeviceWorkers,
-        ModelSpec,
-        ParallelEncoder,
-        RayWorkers,
-        Workers,
-        named_devices,
-    )
+    from splade_es.encoders.workers import ModelSpec, ParallelEncoder, Workers
 
     def start(model: ModelSpec) -> Workers:
         if ray:
+            from splade_es.encoders.ray_workers import RayWorkers
+
             return RayWorkers(model, ray, ray_workers)
+        from splade_es.encoders.device_workers import DeviceWorkers
+        from splade_es.encoders.devices import named_devices
+
         return DeviceWorkers(model, named_devices(devices or "all"))
 
-    return ParallelEncoder(ModelSpec(name, max_length, precision), start)
+    return ParallelEncoder(ModelSpec(os.fspath(name), max_length, precision), start)

@@ -1,44 +1,71 @@
-"""Queries by a table of weights: tokenizer and numpy, and torch is never imported."""
+"""Encoding queries with a table of weights, which needs a tokenizer and numpy, but not torch."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from splade_es.arguments import checked
 from splade_es.encoders.base import TextEncoder
 from splade_es.encoders.tokenizer import load_tokenizer
 from splade_es.errors import ModelError
 from splade_es.models.files import read_sides
 from splade_es.records import SparseRow
 
-# A longer query is cut. Tables that other tools saved name a length that no query has.
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# Tokens of a query where the caller does not say. Tables saved by other tools name lengths far
+# above that of any query.
 _MAX_LENGTH = 512
 
 
 class TableEncoder(TextEncoder):
-    """A query is its own tokens, each with the weight the model's table has for it.
+    """The query side of a model that has a table: a query is its own tokens with these weights.
 
-    Raises ModelError for files that cannot be read.
+    Parameters
+    ----------
+    name : str
+        Directory or hub name.
+    max_length : int, optional
+        Tokens of a query; 512 by default.
+
+    Raises
+    ------
+    ModelError
+        The tokenizer or the table cannot be read, or the length is below 1.
     """
 
     pooling = "max"
 
     def __init__(self, name: str, max_length: int | None) -> None:
         self.name = os.path.abspath(name) if os.path.isdir(name) else name
-        self.max_length = max_length or _MAX_LENGTH
+        self.max_length = _MAX_LENGTH if max_length is None else max_length
+        if self.max_length < 1:
+            raise ModelError(
+                f"max_length must be 1 or more for {name}, not {max_length}",
+                "Choose another length.",
+            )
         folder = Path(read_sides(name).query.path)
         self._tokenizer = load_tokenizer(folder, self.max_length)
         size = self._tokenizer.get_vocab_size()
-        self.vocabulary = [self._tokenizer.id_to_token(id) for id in range(size)]
+        tokens = [self._tokenizer.id_to_token(id) for id in range(size)]
+        if None in tokens:
+            raise ModelError(
+                f"{name}: id {tokens.index(None)} of the tokenizer has no token",
+                "Repair the tokenizer of this model, or use another model.",
+            )
+        self.vocabulary = [str(token) for token in tokens]
         self._weights = _load_weights(folder, self._tokenizer)  # [V]
 
+    @checked
     def encode(self, texts: Iterable[str], *, with_sources: bool = False) -> Iterator[SparseRow]:
-        """One row for each text, in order. with_sources: also say which token it was."""
+        """Encode texts, in order. See `TextEncoder.encode`."""
         for text in texts:
             ids, first = np.unique(
                 np.asarray(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int32),
@@ -51,13 +78,13 @@ class TableEncoder(TextEncoder):
             )
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
-        """(start, end) characters of each token of the text: what SparseRow.sources points into."""
+        """Return (start, end) characters of each token. See `TextEncoder.token_spans`."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         return list(encoding.offsets)
 
 
-def _load_weights(folder: Path, tokenizer: Any) -> NDArray[np.float32]:
-    """The table float32 [V], from safetensors; special tokens weigh nothing."""
+def _load_weights(folder: Path, tokenizer: Tokenizer) -> NDArray[np.float32]:
+    """Load the table, float32 [V]. The weight of special tokens is 0."""
     from safetensors import SafetensorError, safe_open
 
     path = folder / "model.safetensors"
@@ -66,13 +93,14 @@ def _load_weights(folder: Path, tokenizer: Any) -> NDArray[np.float32]:
             weights: NDArray[np.float32] = file.get_tensor("weight").astype(np.float32)
     except (OSError, SafetensorError) as error:
         raise ModelError(
-            f"{path}: no table of query weights ({error})", "Save or download the model again."
+            f"{path}: cannot read the table of query weights ({error})",
+            "Save or download the model again.",
         ) from error
     size = tokenizer.get_vocab_size()
     if weights.shape != (size,):
         raise ModelError(
             f"{path}: {list(weights.shape)} weights for {size:,} tokens",
-            "Give a model with the tokenizer it was trained with.",
+            "Use a model with the tokenizer it was trained with.",
         )
     special = [id for id, t in tokenizer.get_added_tokens_decoder().items() if t.special]
     weights[special] = 0.0

@@ -1,8 +1,8 @@
-"""Texts in, sparse rows out, in bounded memory and in input order.
+"""Encoding in torch: texts in, sparse rows out, in bounded memory and in input order.
 
-A window of texts is tokenised and sorted by length, so that a batch holds texts of like length and
-little padding; batches are filled up to a budget of tokens, not of texts; the non-zero entries are
-picked on the device, and only they travel. The next window is tokenised meanwhile.
+A window of texts is tokenised and sorted by length, so that a batch has texts of similar length and
+little padding. Batches are filled up to a number of tokens, not of texts. The non-zero entries are
+selected on the device, and only they are copied from it. Meanwhile the next window is tokenised.
 """
 
 from __future__ import annotations
@@ -19,71 +19,78 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from splade_es.arguments import checked
 from splade_es.encoders.base import Precision, TextEncoder
-from splade_es.errors import ModelError
+from splade_es.encoders.batches import pad, tokenize, windows
+from splade_es.encoders.devices import compute_dtype, named_device, pick_device
+from splade_es.errors import ModelError, SettingsError
 from splade_es.models import int8
-from splade_es.models.head import activate, winning_positions
+from splade_es.models.head import activate, argmax_positions
 from splade_es.models.model import SpladeModel
 from splade_es.records import SparseRow
 
-# A window is some batches of the longest texts, so that sorting it by length pays; it closes at a
-# number of characters too, so that a window of huge texts cannot fill the memory.
+# A window is several batches of the longest texts, so that sorting it by length has an effect.
 _WINDOW_BATCHES = 8
-_WINDOW_CHARACTERS = 8_000_000
 _CPU_BATCH_TOKENS = 2048
 _GPU_BATCH_TOKENS = 65536
-# Fewer tokens than this, a query's, are not worth the making of a screen; and a decoder with fewer
-# weights is multiplied faster than it is screened.
-_SCREEN_TOKENS, _SCREEN_WEIGHTS = 512, 2**21
-# A text longer than this many characters for each token asked for is first cut there.
-_CHARACTERS_PER_TOKEN = 32
-
-
-def pick_device() -> torch.device:
-    """CUDA where there is one, else Apple's GPU, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-#: What is computed in; with int8 that is all but the products of the encoder.
-DTYPES = {
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-    "int8": torch.float32,
-}
-
-
-def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it faster than float32, else float32."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
-    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
-        return torch.bfloat16
-    return torch.float32
+# With fewer tokens, those of a query, or a smaller decoder, the candidate filter costs more than it
+# saves.
+_FILTER_TOKENS, _FILTER_WEIGHTS = 512, 2**21
 
 
 class Encoder(TextEncoder):
-    """A SPLADE model ready to encode, by several threads too.
+    """A SPLADE model ready to encode. `Encoder.load` makes one. Several threads may use it.
 
-    precision: auto is `fast_dtype`; int8, on x86 CPUs, multiplies with 8 bits inside the encoder,
-    and exactly in the head. Raises ModelError for int8 elsewhere.
+    Parameters
+    ----------
+    model : SpladeModel
+        The model. It is moved to the device and changed by int8 in place.
+    device : str or torch.device, optional
+        By default CUDA if there is a GPU, otherwise Apple's GPU, otherwise the CPU.
+    precision : {"auto", "fp32", "bf16", "fp16", "int8"}
+        Number format of the products. auto is bf16 where the hardware multiplies it faster than
+        float32, otherwise fp32. int8, for x86 CPUs, uses 8 bits inside the encoder, which is faster
+        and not exact; the head stays in float32.
 
-    name: directory or hub name; vocabulary: the token of each id; special tokens are in it, but
-    never in a row.
+    Attributes
+    ----------
+    name : str
+        Absolute directory, or hub name.
+    vocabulary : list of str
+        The token of each vocabulary id, [V]. Special tokens are in it, but never in a row.
+    max_length : int
+        Tokens of a text, special tokens included; a longer text is cut.
+    pooling : {"max", "sum"}
+        Over the tokens of a text.
+    model : SpladeModel
+        The model, on `device`.
+    device, precision
+        As above.
+
+    Raises
+    ------
+    ModelError
+        There are no int8 products on this device.
+    SettingsError
+        The device does not exist, or the precision is unknown.
+
+    Notes
+    -----
+    The weight of vocabulary entry v is log1p(relu(max over tokens l of h_l . W_v + b_v)) with max
+    pooling (SPLADE v2, https://arxiv.org/abs/2109.10086), and with sum pooling the sum over the
+    tokens of log1p(relu(...)) (SPLADE, https://arxiv.org/abs/2107.05720). Models trained with a
+    double logarithm (https://arxiv.org/abs/2504.14839) apply log1p once more.
     """
 
+    @checked
     def __init__(
         self,
         model: SpladeModel,
-        device: torch.device | None = None,
+        device: str | torch.device | None = None,
         precision: Precision = "auto",
     ) -> None:
-        self.device = device or pick_device()
-        self._dtype = fast_dtype(self.device) if precision == "auto" else DTYPES[precision]
+        self.device = pick_device() if device is None else named_device(device)
+        self._dtype = compute_dtype(precision, self.device)
         self.model = model.to(self.device).eval()
         if precision == "int8":
             if self.device.type != "cpu" or not int8.available():
@@ -92,43 +99,75 @@ class Encoder(TextEncoder):
                     "Leave the precision to splade-es, or use an x86 CPU.",
                 )
             int8.quantize_linear(model.mlm.base_model)
-        self._screens = (
+        self._filters = (
             self.device.type == "cpu"
             and self._dtype == torch.float32
             and int8.available()
-            and model.decoder.weight.numel() >= _SCREEN_WEIGHTS
+            and model.decoder.weight.numel() >= _FILTER_WEIGHTS
             and model.pooling == "max"
             and not model.lexical
         )
-        self._screen: int8.Screen | None = None
-        self._tokenizing = threading.Lock()  # a tokenizer that is set to truncate is for one thread
-        self._share = 1.0  # of the budget of tokens, halved each time the memory does not suffice
+        self._filter: int8.CandidateFilter | None = None
+        self._tokenizing = threading.Lock()  # truncation is a state that threads would share
+        self._share = 1.0  # of the tokens of a batch; halved each time the memory is too small
         self.name = model.name
         self.max_length = model.max_length
         self.pooling = model.pooling
+        self.precision = precision
         self.vocabulary = model.vocabulary
         self._special = frozenset(model.tokenizer.all_special_ids)
 
     @classmethod
+    @checked
     def load(
         cls,
-        name: str,
+        name: str | os.PathLike[str],
         max_length: int | None = None,
         side: Literal["document", "query"] = "document",
-        device: torch.device | None = None,
+        device: str | torch.device | None = None,
         precision: Precision = "auto",
     ) -> Encoder:
-        """Load a trained SPLADE model. Raises ModelError, also for a head nobody has trained."""
+        """Load a trained SPLADE model.
+
+        Parameters
+        ----------
+        name : str or path
+            Directory or hub name.
+        max_length : int, optional
+            Tokens of a text, from 3 to the number of positions of the model. By default what the
+            tokenizer says if that is below 512, otherwise 256.
+        side : {"document", "query"}
+            Which encoder, where a model has two.
+        device, precision
+            See `Encoder`.
+
+        Returns
+        -------
+        Encoder
+            On the device.
+
+        Raises
+        ------
+        ModelError
+            The model does not exist, is not a masked language model, or its masked-LM head was
+            never trained; or there are no int8 products on this device.
+        SettingsError
+            The device does not exist, or the side or the precision is unknown.
+        """
+        if side not in ("document", "query"):
+            raise SettingsError(f"`side` is {side!r}", "Choose document or query.")
         model = SpladeModel.load(name, max_length, side)
+        name = model.name
         if model.fresh_head:
             raise ModelError(
                 f"{name}: this is an encoder without a trained masked-LM head, not a SPLADE model",
-                f"Train it first: splade-es train PAIRS.jsonl --model {name} --output DIR",
+                "Train it first: splade-es train.",
             )
-        # a hub name means the same everywhere; a directory must be found from any other one
+        # a directory must also be found from another working directory
         model.name = os.path.abspath(name) if os.path.isdir(name) else name
         return cls(model, device, precision)
 
+    @checked
     def encode(
         self,
         texts: Iterable[str],
@@ -136,17 +175,34 @@ class Encoder(TextEncoder):
         with_sources: bool = False,
         batch_tokens: int | None = None,
     ) -> Iterator[SparseRow]:
-        """One row for each text, in order; a text without a token of its own gives an empty row.
+        """Encode texts, in order.
 
-        with_sources: also say which input token won each weight (its position in the tokenised
-        text; max pooling only). batch_tokens: tokens in a batch, padding included.
+        Parameters
+        ----------
+        texts : iterable of str
+            May be endless: they are read as rows are taken, some batches ahead.
+        with_sources : bool
+            Also tell which input token has the largest logit for each weight, see `SparseRow`.
+        batch_tokens : int, optional
+            Tokens of a batch, padding included; by default 2,048 on a CPU and 65,536 on a GPU.
+
+        Yields
+        ------
+        SparseRow
+            One for each text: ids int32 [n], weights float32 [n] > 0. A text without any token of
+            its own gives an empty row.
+
+        Raises
+        ------
+        TypeError, ModelError
+            See `TextEncoder.encode`.
         """
         budget = batch_tokens or (
             _CPU_BATCH_TOKENS if self.device.type == "cpu" else _GPU_BATCH_TOKENS
         )
-        waiting: deque[Future[list[list[int]]]] = deque()
+        waiting: deque[Future[list[list[int]]]] = deque()  # token ids of each text of a window
         with ThreadPoolExecutor(1) as tokenizing:
-            for window in _windows(texts, _WINDOW_BATCHES * max(1, budget // self.max_length)):
+            for window in windows(texts, _WINDOW_BATCHES * max(1, budget // self.max_length)):
                 waiting.append(tokenizing.submit(self._tokenize, window))
                 if len(waiting) > 1:
                     yield from self._encode_window(waiting.popleft().result(), budget, with_sources)
@@ -154,10 +210,10 @@ class Encoder(TextEncoder):
                 yield from self._encode_window(future.result(), budget, with_sources)
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
-        """(start, end) characters of each token of the text: what SparseRow.sources points into.
+        """Return (start, end) characters of each token. See `TextEncoder.token_spans`.
 
-        A tokenizer written in Python (MeCab's) does not keep them: there a token is looked for in
-        the text, and has no characters where it is not found.
+        A tokenizer written in Python (that of MeCab) does not record them. Then each token is
+        searched in the text, and has no characters where it is not found.
         """
         tokenizer = self.model.tokenizer
         if tokenizer.is_fast:
@@ -178,13 +234,13 @@ class Encoder(TextEncoder):
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         with self._tokenizing:
-            return _tokenize(self.model, texts)
+            return tokenize(self.model, texts)
 
     def _encode_window(
         self, ids: list[list[int]], budget: int, with_sources: bool
     ) -> list[SparseRow]:
         rows = [SparseRow(np.empty(0, np.int32), np.empty(0, np.float32)) for _ in ids]
-        # Of special tokens alone a model still makes something up, the same for each such text.
+        # Special tokens alone would give a vector too, the same for each such text.
         order = [i for i, row in enumerate(ids) if not self._special.issuperset(row)]
         order.sort(key=lambda i: len(ids[i]), reverse=True)
         while order:
@@ -195,9 +251,8 @@ class Encoder(TextEncoder):
             except torch.OutOfMemoryError as error:
                 if len(batch) == 1:
                     raise ModelError(
-                        f"The memory of {self.device} does not suffice for one text of {longest} "
-                        "tokens",
-                        "Free some of it, or choose a smaller --max-length.",
+                        f"The memory of {self.device} is too small for a text of {longest} tokens",
+                        "Free some of it, or choose a smaller `max_length`.",
                     ) from error
                 self._share /= 2
                 continue
@@ -220,67 +275,25 @@ class Encoder(TextEncoder):
         for row, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
             sources: NDArray[np.int32] | None = None
             if with_sources:
-                winners = winning_positions(
+                positions = argmax_positions(
                     hidden[row, : len(ids[row])], self.model.decoder.weight, columns[start:end]
                 )
-                sources = winners.to(torch.int32).cpu().numpy()
+                sources = positions.to(torch.int32).cpu().numpy()
             encoded.append(SparseRow(all_ids[start:end], all_weights[start:end], sources))
         return encoded
 
     def _active(self, hidden: Tensor, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """text [N], id [N] and float32 weight [N] of the active entries, by text, then id."""
+        """Return text [N], id [N] and float32 weight [N] of the active entries, by text and id."""
         mask = inputs["attention_mask"].bool()  # [B, L]
-        if self._screens and int(mask.sum()) >= _SCREEN_TOKENS:
+        if self._filters and int(mask.sum()) >= _FILTER_TOKENS:
             tokens = hidden[mask]  # [T, d]
-            if self._screen is None:
-                self._screen = int8.Screen(self.model.decoder.weight, self.model.bias, tokens)
-            if self._screen.worth:
-                rows, columns, logits = self._screen.active(tokens, mask.sum(dim=1).tolist())
+            if self._filter is None:
+                decoder = self.model.decoder.weight
+                self._filter = int8.CandidateFilter(decoder, self.model.bias, tokens)
+            if self._filter.worthwhile:
+                lengths = mask.sum(dim=1).tolist()
+                rows, columns, logits = self._filter.active_entries(tokens, lengths)
                 return rows, columns, activate(logits, self.model.activation)
         weights = self.model.weights(hidden, inputs)  # [B, V]
         rows, columns = weights.nonzero(as_tuple=True)
         return rows, columns, weights[rows, columns]
-
-
-def pad(model: SpladeModel, ids: list[list[int]], device: torch.device) -> dict[str, Tensor]:
-    """Token ids of several texts as the model's inputs [B, L], padded to the longest."""
-    inputs = model.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(device)
-    return cast("dict[str, Tensor]", inputs)
-
-
-def _windows(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    window: list[str] = []
-    characters = 0
-    for text in texts:
-        window.append(text)
-        characters += len(text)
-        if len(window) == size or characters >= _WINDOW_CHARACTERS:
-            yield window
-            window, characters = [], 0
-    if window:
-        yield window
-
-
-def _tokenize(model: SpladeModel, texts: list[str]) -> list[list[int]]:
-    """Token ids of each text, special tokens included, at most max_length of them.
-
-    The fast tokenizer reads a text to its end before it truncates: a 10 MB text costs seconds for
-    256 tokens. So a long text is cut first, and read whole only if the cut gave too few tokens.
-    """
-    length = model.max_length
-    limit = length * _CHARACTERS_PER_TOKEN
-    # whole words only: a row that is full has the tokens it would have had without the cut
-    cuts = [
-        text if len(text) <= limit else " ".join(text[:limit].rsplit(None, 1)[:1]) for text in texts
-    ]
-
-    def run(batch: list[str]) -> list[list[int]]:
-        encoded = model.tokenizer(batch, truncation=True, max_length=length)
-        return cast("list[list[int]]", encoded["input_ids"])
-
-    ids = run(cuts)
-    short = [i for i, text in enumerate(texts) if len(text) > limit and len(ids[i]) < length]
-    if short:
-        for i, row in zip(short, run([texts[i] for i in short]), strict=True):
-            ids[i] = row
-    return ids

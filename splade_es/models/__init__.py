@@ -1,0 +1,1 @@
+"""SPLADE models: weights, arithmetic, and how they are saved. Uses torch."""

@@ -1,15 +1,15 @@
-"""Where the parts of a saved model lie, read without loading any of them.
+"""Where the parts of a saved model are, found without loading any of them.
 
     model.safetensors, ...          the document encoder, an ordinary masked-LM directory
-    modules.json                    what sentence-transformers builds of it
+    modules.json                    what sentence-transformers builds from it
 
-and, where queries are encoded in a way of their own, a Router of sentence-transformers:
+and, where queries are encoded differently from documents, a Router of sentence-transformers:
 
     router_config.json              which modules encode a query, and which a document
     query_0_MLMTransformer/         a second encoder, with query_1_SpladePooling/
     query_0_SparseStaticEmbedding/  or a table with one weight for each token of the vocabulary
 
-Nothing here imports torch: a search with a table of weights should start in an instant.
+Nothing here imports torch, so that a search with a table of weights starts in an instant.
 """
 
 from __future__ import annotations
@@ -24,29 +24,38 @@ from splade_es.data.files import atomic_file, data_directory
 from splade_es.errors import ModelError
 
 Pooling = Literal["max", "sum"]
-#: Names of sentence-transformers: log1p(relu(x)), and log1p of it once more (2504.14839).
+#: Names of sentence-transformers: relu is log1p(relu(x)), log1p_relu is log1p of that (2504.14839).
 Activation = Literal["relu", "log1p_relu"]
 
-# Fingerprints of models this large are remembered, and of so many models.
-_REMEMBERED_BYTES, _REMEMBERED = 10_000_000, 50
+# Fingerprints kept in the cache; older ones are dropped.
+_CACHED_FINGERPRINTS = 50
 MODULES = "modules.json"
 ROUTER = "router_config.json"
 QUERY_ENCODER = "query_0_MLMTransformer"
 QUERY_TABLE = "query_0_SparseStaticEmbedding"
-#: The pooling of the model that one encoder alone makes, and of either side of a Router.
+#: Folders of the pooling: of a model with one encoder, and of either side of a Router.
 POOLING, QUERY_POOLING, DOCUMENT_POOLING = (
     "1_SpladePooling",
     "query_1_SpladePooling",
     "document_1_SpladePooling",
 )
-#: A table of ones after the pooling leaves the tokens of the text alone: no expansion.
+#: Folder of a table of ones that follows the pooling of a lexical model.
 LEXICAL = "2_SparseStaticEmbedding"
 
 
 class Side(NamedTuple):
-    """How queries, or documents, are encoded: by a masked language model, or by a table.
+    """How one side of a model encodes: queries or documents, by an encoder or by a table.
 
-    path: directory or hub name. pooling, activation and lexical are those of a model.
+    Attributes
+    ----------
+    path : str
+        Directory or hub name of this side.
+    table : bool
+        Whether it is a table of token weights instead of a masked language model.
+    pooling, activation : str
+        Of the encoder.
+    lexical : bool
+        Whether only tokens of the text itself get a weight (no expansion).
     """
 
     path: str
@@ -56,8 +65,8 @@ class Side(NamedTuple):
     lexical: bool = False
 
     @property
-    def rule(self) -> str:
-        """How a vector comes about, in a word or two for an index to remember."""
+    def pooling_rule(self) -> str:
+        """Pooling, activation and lexical in a few words, which an index remembers."""
         words: list[str] = [self.pooling]
         if self.activation != "relu":
             words.append(self.activation)
@@ -65,22 +74,32 @@ class Side(NamedTuple):
 
 
 class Sides(NamedTuple):
-    """Both sides of a model; they are equal where one encoder does both."""
+    """Both sides of a model. They are equal where one encoder does both."""
 
     query: Side
     document: Side
 
 
 def read_sides(name: str) -> Sides:
-    """What the files of sentence-transformers say of a model; without any, it is a plain one.
+    """Read from the files of sentence-transformers how a model encodes each side.
 
-    name: a directory or a hub name. Raises ModelError for modules of another purpose.
+    A model without these files is one encoder for both sides, with max pooling.
+
+    Parameters
+    ----------
+    name : str
+        Directory or hub name.
+
+    Raises
+    ------
+    ModelError
+        The files describe something other than a SPLADE model.
     """
     modules = [(_kind(m), m["path"]) for m in _saved_json(name, MODULES) or []]
     if [kind for kind, _ in modules] != ["Router"]:
         side = _side(name, modules)
         return Sides(side, side)
-    if not os.path.isdir(name):  # its parts lie in folders of their own, fetched together
+    if not os.path.isdir(name):  # each part has its own folder: download all of them
         from huggingface_hub import snapshot_download
 
         name = snapshot_download(name)
@@ -104,10 +123,18 @@ def read_sides(name: str) -> Sides:
     return Sides(*sides)
 
 
-def fingerprint(path: str) -> str:
-    """SHA-256 of a model's weight files: two models with the same one give the same vectors.
+def fingerprint(path: str, *, cache_from_bytes: int = 10_000_000) -> str:
+    """Hash the weight files of a model: models with the same SHA-256 give the same vectors.
 
-    That of large files is remembered for as long as nobody touches them: every search asks for it.
+    Every search needs it, so for large files it is kept in the user's data directory until the
+    files change.
+
+    Parameters
+    ----------
+    path : str
+        Directory or hub name of one encoder.
+    cache_from_bytes : int
+        Size of the weight files from which the hash is kept.
     """
     directory = Path(path)
     if not directory.is_dir():
@@ -116,27 +143,27 @@ def fingerprint(path: str) -> str:
         directory = Path(hf_hub_download(path, "config.json")).parent
     files = sorted(directory.glob("*.safetensors")) or sorted(directory.glob("pytorch_model*.bin"))
     states = [(file, file.stat()) for file in files]
-    if sum(state.st_size for _, state in states) < _REMEMBERED_BYTES:
-        return _hash(files)
-    # a file that is written anew, even with its old times put back, has another change time
+    if sum(state.st_size for _, state in states) < cache_from_bytes:
+        return _sha256(files)
+    # the change time also differs for a file that was rewritten and given its old times back
     key = json.dumps([[str(f.resolve()), s.st_size, s.st_ino, s.st_ctime_ns] for f, s in states])
-    memory = data_directory() / "fingerprints.json"
+    cache = data_directory() / "fingerprints.json"
     try:
-        known = dict(json.loads(memory.read_text(encoding="utf-8")))
+        known = dict(json.loads(cache.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         known = {}
     if key not in known:
-        known[key] = _hash(files)
+        known[key] = _sha256(files)
         try:
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(memory, ModelError) as file:
-                json.dump(dict(list(known.items())[-_REMEMBERED:]), file)
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(cache, ModelError) as file:
+                json.dump(dict(list(known.items())[-_CACHED_FINGERPRINTS:]), file)
         except (OSError, ModelError):
-            pass  # then it is counted again next time
+            pass  # the hash is computed again next time
     return str(known[key])
 
 
-def _hash(files: list[Path]) -> str:
+def _sha256(files: list[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
@@ -146,17 +173,17 @@ def _hash(files: list[Path]) -> str:
 
 
 def _side(name: str, modules: list[tuple[str, str]]) -> Side:
-    """modules: (class, folder) of each step from text to vector."""
+    """Describe the side made of these modules: (class, folder) of each step, text to vector."""
     kinds = [kind for kind, _ in modules]
     path = str(Path(name, modules[0][1])) if modules and modules[0][1] not in ("", ".") else name
     if kinds == ["SparseStaticEmbedding"]:
         return Side(path, table=True)
-    if "Pooling" in kinds:  # a sentence encoder, whose dense vector we do without
+    if "Pooling" in kinds:  # a sentence encoder: only its masked-LM backbone is used
         modules, kinds = [], []
     if kinds not in ([], _ENCODER, [*_ENCODER, "SparseStaticEmbedding"]):
         raise ModelError(
-            f"{name}: a model made of {', '.join(kinds)} is none of SPLADE's kinds",
-            "Use a masked language model under max or sum pooling.",
+            f"{name}: a model made of {', '.join(kinds)} is not a SPLADE model",
+            "Use a masked language model with max or sum pooling.",
         )
     config = (_saved_json(name, str(Path(modules[1][1], "config.json"))) if modules else {}) or {}
     pooling = config.get("pooling_strategy", "max")
@@ -174,11 +201,12 @@ _ENCODER = ["MLMTransformer", "SpladePooling"]
 
 def _kind(module: dict[str, Any]) -> str:
     kind = str(module["type"]).rpartition(".")[2]
-    return "MLMTransformer" if kind == "Transformer" else kind  # its name from version 5.4 on
+    # sentence-transformers calls it Transformer since version 5.4
+    return "MLMTransformer" if kind == "Transformer" else kind
 
 
 def _saved_json(name: str, file: str) -> Any:
-    """A file beside the model, where it has been saved for sentence-transformers, else None."""
+    """Read a JSON file that sentence-transformers saves with a model; None if there is none."""
     path = os.path.join(name, file)
     if not os.path.isdir(name):
         from huggingface_hub import hf_hub_download
@@ -193,4 +221,6 @@ def _saved_json(name: str, file: str) -> Any:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ModelError(f"{path}: no JSON ({error})", "Save or download it again.") from error
+        raise ModelError(
+            f"{path}: invalid JSON ({error})", "Save or download the model again."
+        ) from error

@@ -1,8 +1,8 @@
 """The max of the SPLADE head as one Triton kernel (Triton comes with torch on Linux).
 
-The logits of a text live in registers, a block of tokens times a block of the vocabulary at a time,
-and only their maximum and where it was are written: the B x L x V tensor never exists, nor a tile
-of it, and padding is not computed. (Sparton, 2603.25011, does the same.)
+The logits of a text are in registers, a block of tokens times a block of the vocabulary at a time.
+Only their maximum and its position are written: neither the B x L x V tensor nor a tile of it ever
+exists, and padding is not computed. Sparton (2603.25011) does the same.
 """
 
 from __future__ import annotations
@@ -16,33 +16,45 @@ from torch import Tensor
 
 
 def max_of_logits(tokens: Tensor, weight: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
-    """max and argmax over each text's tokens of tokens @ weight.T.
+    """Take the max and the argmax of tokens @ weight.T over the tokens of each text.
 
-    tokens: [T, d], the texts one after the other; weight: [V, d] of the same dtype; lengths: tokens
-    of each of B texts. Returns float32 [B, V], -inf for a text without tokens, and int32 [B, V],
-    rows of `tokens`, the first of equal ones.
+    Parameters
+    ----------
+    tokens : Tensor [T, d]
+        The texts one after the other.
+    weight : Tensor [V, d]
+        In the dtype of `tokens`.
+    lengths : list of int
+        Tokens of each of the B texts.
+
+    Returns
+    -------
+    Tensor [B, V]
+        float32; -inf for a text without tokens.
+    Tensor [B, V]
+        int32: rows of `tokens`, of equal ones the first.
     """
     size, dim = weight.shape
     tokens, weight = tokens.contiguous(), weight.contiguous()
     starts = torch.tensor([0, *lengths], device=tokens.device).cumsum(0)  # [B + 1]
     best = torch.empty(len(lengths), size, device=tokens.device, dtype=torch.float32)
-    winners = torch.empty(len(lengths), size, device=tokens.device, dtype=torch.int32)
-    # Products of two bytes go to the tensor cores, which want large blocks; those of float32 are
+    argmax = torch.empty(len(lengths), size, device=tokens.device, dtype=torch.int32)
+    # Products of 16 bits go to the tensor cores, which need large blocks. Those of float32 are
     # computed exactly, and their blocks must leave registers for the operands.
     half = tokens.dtype != torch.float32
     block_l, block_v, block_d = (128, 128, 64) if half else (64, 64, 32)
-    # the texts are the fast axis: programs that run together share a block of the vocabulary
+    # the texts are the fast axis, so that programs that run together share a vocabulary block
     grid = (len(lengths), triton.cdiv(size, block_v))
-    # Triton launches on the current device, whatever device the data is on
+    # Triton starts a kernel on the current device, not on that of its arguments
     with torch.cuda.device_of(tokens):
         _kernel[grid](
-            tokens, weight, starts, best, winners, size, dim,
+            tokens, weight, starts, best, argmax, size, dim,
             BLOCK_L=block_l, BLOCK_V=block_v, BLOCK_D=block_d,
-            # Triton's interpreter, which tests the kernel without a GPU, multiplies no bfloat16
+            # Triton's interpreter, with which the kernel is tested without a GPU, has no bfloat16
             UPCAST=os.environ.get("TRITON_INTERPRET") == "1" and tokens.dtype == torch.bfloat16,
             num_warps=8 if half else 4, num_stages=3,
         )  # fmt: skip
-    return best, winners
+    return best, argmax
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -51,7 +63,7 @@ def _kernel(  # type: ignore[no-untyped-def]
     weight,  # [size, dim]
     starts,  # [B + 1]
     best_out,  # [B, size]
-    winners_out,  # [B, size]
+    argmax_out,  # [B, size]
     size,
     dim,
     BLOCK_L: tl.constexpr,
@@ -64,7 +76,7 @@ def _kernel(  # type: ignore[no-untyped-def]
     first = tl.load(starts + row)
     end = tl.load(starts + row + 1)
     best = tl.full([BLOCK_V], float("-inf"), tl.float32)
-    winner = tl.zeros([BLOCK_V], tl.int32)
+    argmax = tl.zeros([BLOCK_V], tl.int32)
     for start in range(first, end, BLOCK_L):
         places = start + tl.arange(0, BLOCK_L)  # [BLOCK_L]
         logits = tl.zeros([BLOCK_L, BLOCK_V], tl.float32)
@@ -86,11 +98,11 @@ def _kernel(  # type: ignore[no-untyped-def]
         logits = tl.where(places[:, None] < end, logits, float("-inf"))
         top, at = tl.max(logits, axis=0, return_indices=True)  # [BLOCK_V], [BLOCK_V]
         better = top > best
-        winner = tl.where(better, (start + at).to(tl.int32), winner)
+        argmax = tl.where(better, (start + at).to(tl.int32), argmax)
         best = tl.where(better, top, best)
-        # a maximum passes over what is no number, but nobody else must
+        # tl.max ignores NaN, which must not get lost
         broken = tl.max((logits != logits).to(tl.int32), axis=0) > 0
         best = tl.where(broken, float("nan"), best)
     inside = columns < size
     tl.store(best_out + row * size + columns, best, mask=inside)
-    tl.store(winners_out + row * size + columns, winner, mask=inside)
+    tl.store(argmax_out + row * size + columns, argmax, mask=inside)

@@ -1,51 +1,66 @@
 """Any Hugging Face masked language model as a SPLADE encoder: loading, forward, saving.
 
-The model is split at its output embeddings. With those swapped for an identity the model's own
-`logits` are the transformed hidden states H [B, L, d], whatever the architecture; the decoder
-matrix W [V, d] and bias [V] stay beside it for `head.splade_head`. Saving puts them back, so what
-is written is an ordinary masked-LM directory, which `AutoModelForMaskedLM` and
+The model is split at its output embeddings. With these replaced by an identity the model's own
+`logits` are the transformed hidden states H [B, L, d], whatever the architecture. The decoder
+matrix W [V, d] and its bias [V] are kept beside it for `head.splade_head`. Saving puts them back:
+the result is an ordinary masked-LM directory, which `AutoModelForMaskedLM` and
 sentence-transformers' `SparseEncoder` load as well.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, cast
 
 import torch
-import transformers
 from torch import Tensor, nn
 
 from splade_es.errors import ModelError
 from splade_es.models.files import Activation, Pooling, read_sides
-from splade_es.models.head import presence, splade_head
+from splade_es.models.head import multi_hot, splade_head
+from splade_es.models.pretrained import load_pretrained, position_limit, quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-#: A bias that no dot product of hidden state and embedding outweighs, and that float16 holds.
-SILENT = -1e4
+#: Bias of suppressed tokens: no dot product of hidden state and embedding outweighs it, and float16
+#: can represent it.
+SUPPRESSED_BIAS = -1e4
 _DEFAULT_MAX_LENGTH = 256
 
 
 class _Identity(nn.Identity):
-    """Stands in for the decoder. BERT and DeBERTa look at its `bias`."""
+    """Takes the place of the decoder. BERT and DeBERTa read its `bias`."""
 
     bias = None
 
 
 class SpladeModel(nn.Module):
-    """A masked language model under the SPLADE head.
+    """A masked language model with the SPLADE head.
 
-    Attributes: tokenizer; pooling; activation; lexical (only tokens of the text itself get a
-    weight); max_length (tokens of a text, special ones included); name (the directory or hub name
-    it came from); fresh_head (the parameters of the prediction head the checkpoint did not have:
-    empty for a trained masked LM).
+    Attributes
+    ----------
+    mlm : PreTrainedModel
+        The model without its decoder.
+    decoder : nn.Linear
+        Its output embeddings, weight [V, d] and bias [V].
+    tokenizer : PreTrainedTokenizerBase
+        Of the model.
+    pooling, activation : str
+        See `splade_head`.
+    lexical : bool
+        Whether only tokens of the text itself get a weight.
+    max_length : int
+        Tokens of a text, special ones included.
+    name : str
+        Directory or hub name it was loaded from.
+    fresh_head : frozenset of str
+        Parameters of the prediction head that the checkpoint does not have; empty for a trained
+        masked LM.
+    suppressed : Tensor [V]
+        bool: vocabulary ids that never become a feature. Special tokens say nothing about a text,
+        and rows past the tokenizer's vocabulary (padding to a round number) have no token.
     """
 
     def __init__(
@@ -64,17 +79,16 @@ class SpladeModel(nn.Module):
         decoder = mlm.get_output_embeddings()
         if not isinstance(decoder, nn.Linear):
             raise ModelError(
-                f"{name}: no output embeddings to read a vocabulary from",
-                "Use a masked language model.",
+                f"{name}: the model has no output embeddings", "Use a masked language model."
             )
         self.decoder = decoder
         if len(tokenizer) > len(decoder.weight):
             raise ModelError(
                 f"{name}: the tokenizer has {len(tokenizer):,} tokens, the model only "
                 f"{len(decoder.weight):,}",
-                "Give a model with the tokenizer it was trained with.",
+                "Use a model with the tokenizer it was trained with.",
             )
-        if self.decoder.bias is None:  # which the saved model cannot have either: not trained
+        if self.decoder.bias is None:  # the saved model cannot have one either: not trained
             zeros = torch.zeros(len(decoder.weight))
             self.decoder.bias = nn.Parameter(zeros, requires_grad=False)
         mlm.set_output_embeddings(_Identity())
@@ -86,13 +100,11 @@ class SpladeModel(nn.Module):
         self.max_length = max_length
         self.name = name
         self.fresh_head = fresh_head
-        # Special tokens say nothing about a text, and rows past the tokenizer's vocabulary (padding
-        # to a round number) have no token at all: neither ever becomes a feature.
-        silent = torch.zeros(len(decoder.weight), dtype=torch.bool)
-        silent[tokenizer.all_special_ids] = True
-        silent[len(tokenizer) :] = True
-        self.register_buffer("silent", silent, persistent=False)
-        self.silent: Tensor
+        suppressed = torch.zeros(len(decoder.weight), dtype=torch.bool)  # [V]
+        suppressed[tokenizer.all_special_ids] = True
+        suppressed[len(tokenizer) :] = True
+        self.register_buffer("suppressed", suppressed, persistent=False)
+        self.suppressed: Tensor
 
     @classmethod
     def load(
@@ -101,12 +113,25 @@ class SpladeModel(nn.Module):
         max_length: int | None = None,
         side: Literal["document", "query"] = "document",
     ) -> SpladeModel:
-        """Load a directory, or a model of the Hugging Face hub by its name.
+        """Load a model from a directory, or from the Hugging Face hub by its name.
 
-        max_length: tokens of a text, up to what the model has positions for; by default what the
-        tokenizer says, if that is under 512, else 256. side: which encoder, where a model has two.
-        Pooling and activation come from the directory's sentence-transformers files where it has
-        them, else they are max and relu. Raises ModelError.
+        Pooling and activation come from the sentence-transformers files of the model. Without
+        these they are max and relu.
+
+        Parameters
+        ----------
+        name : str or path
+            Directory or hub name.
+        max_length : int, optional
+            Tokens of a text, from 3 to the number of positions of the model. By default what the
+            tokenizer says if that is below 512, otherwise 256.
+        side : {"document", "query"}
+            Which encoder, where a model has two.
+
+        Raises
+        ------
+        ModelError
+            The model does not exist, is not a masked language model, or cannot be loaded.
         """
         name = os.fspath(name)
         sides = read_sides(name)
@@ -114,17 +139,18 @@ class SpladeModel(nn.Module):
         if part.table:
             raise ModelError(
                 f"{name}: its {side} side is a table of weights, not an encoder",
-                "Use it to search; train from the model it was made of.",
+                "A table can only encode queries; to train, start from an encoder.",
             )
-        mlm, tokenizer, missing = _load_pretrained(part.path)
-        limit = _position_limit(mlm)
-        # under 512 it was set on purpose: the model was trained with that many tokens
+        mlm, tokenizer, missing = load_pretrained(part.path)
+        limit = position_limit(mlm)
+        # below 512 it was set on purpose: the model was trained with that many tokens
         trained = tokenizer.model_max_length
         usual = min(limit, trained if trained < 512 else _DEFAULT_MAX_LENGTH)
         length = usual if max_length is None else max_length
         if not 3 <= length <= limit:
             raise ModelError(
-                f"max_length must be 3 to {limit} for {name}, not {length}", "Choose another."
+                f"max_length must be from 3 to {limit} for {name}, not {length}",
+                "Choose another length.",
             )
         model = cls(
             mlm,
@@ -136,12 +162,12 @@ class SpladeModel(nn.Module):
             name=name,
             fresh_head=missing,
         )
-        model._try_out()
+        model._check_split()
         return model
 
     @torch.no_grad()
-    def _try_out(self) -> None:
-        """Raises ModelError if the logits without the decoder are no hidden states, as in BART."""
+    def _check_split(self) -> None:
+        """Raise ModelError if logits without the decoder are not hidden states, as in BART."""
         try:
             hidden = self.hidden(**self.tokenizer(["a"], return_tensors="pt"))  # [1, L, d]
             if hidden.shape[2] != self.decoder.in_features:
@@ -155,21 +181,21 @@ class SpladeModel(nn.Module):
 
     @property
     def bias(self) -> Tensor:
-        """The decoder's bias [V], SILENT for tokens that never become a feature."""
-        return self.decoder.bias.masked_fill(self.silent, SILENT)
+        """The decoder's bias [V], SUPPRESSED_BIAS for tokens that never become a feature."""
+        return self.decoder.bias.masked_fill(self.suppressed, SUPPRESSED_BIAS)
 
     def hidden(self, **inputs: Tensor) -> Tensor:
-        """The transformed hidden states H [B, L, d] of tokenizer output [B, L]."""
+        """Compute the transformed hidden states H [B, L, d] of tokenizer output [B, L]."""
         return cast(Tensor, self.mlm(**inputs).logits)
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        """SPLADE weights, float32 [B, V], of tokenizer output (input_ids, attention_mask, ...)."""
+        """Compute weights, float32 [B, V], of tokenizer output (input_ids, attention_mask, ...)."""
         return self.weights(self.hidden(**inputs), inputs)
 
     def weights(self, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-        """SPLADE weights, float32 [B, V], of hidden states [B, L, d]."""
+        """Compute weights, float32 [B, V], of hidden states [B, L, d] and tokenizer output."""
         kind = hidden.device.type
-        if torch.is_autocast_enabled(kind):  # the LayerNorm before it gives float32 on a GPU
+        if torch.is_autocast_enabled(kind):  # on a GPU the LayerNorm before it returns float32
             hidden = hidden.to(torch.get_autocast_dtype(kind))
         with torch.autocast(kind, enabled=False):  # the head chooses its own dtypes
             mask = inputs["attention_mask"]
@@ -177,21 +203,21 @@ class SpladeModel(nn.Module):
                 hidden, mask, self.decoder.weight, self.bias, self.pooling, self.activation
             )
             if self.lexical:
-                weights = weights * presence(inputs["input_ids"], mask, weights.shape[1])
+                weights = weights * multi_hot(inputs["input_ids"], mask, weights.shape[1])
             return weights
 
     @torch.no_grad()
-    def silence_special_tokens(self) -> None:
-        """Write into the bias what `forward` enforces, so that any other loader agrees."""
-        self.decoder.bias.masked_fill_(self.silent, SILENT)
+    def suppress_special_tokens(self) -> None:
+        """Write into the bias what `forward` enforces, so that other loaders agree."""
+        self.decoder.bias.masked_fill_(self.suppressed, SUPPRESSED_BIAS)
 
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Write the files of a masked language model: transformers loads them as they are.
+        """Write the files of a masked language model, as transformers loads them.
 
-        For sentence-transformers, and for `load` to find pooling and activation, other files stand
-        beside them: see `retriever.EncoderPair.save`.
+        `EncoderPair.save` adds the files from which sentence-transformers, and `load`, know pooling
+        and activation.
         """
-        self.silence_special_tokens()
+        self.suppress_special_tokens()
         self.tokenizer.model_max_length = self.max_length
         self.mlm.set_output_embeddings(self.decoder)
         try:
@@ -205,77 +231,13 @@ class SpladeModel(nn.Module):
     def vocabulary(self) -> list[str]:
         """The token of each vocabulary id; rows of the decoder without a token are left out.
 
-        Raises ModelError for an id in between that has no token.
+        Raises ModelError for an id below the last one that has no token.
         """
         ids = list(range(len(self.tokenizer)))
         tokens = cast("list[str | None]", self.tokenizer.convert_ids_to_tokens(ids))
         if None in tokens:
             raise ModelError(
                 f"{self.name}: id {tokens.index(None)} of the tokenizer has no token",
-                "Repair the tokenizer of this model, or take another model.",
+                "Repair the tokenizer of this model, or use another model.",
             )
         return cast("list[str]", tokens)
-
-
-def _load_pretrained(
-    name: str,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, frozenset[str]]:
-    """Model, tokenizer, and the names of the head's parameters the checkpoint lacks."""
-    if not Path(name).is_dir() and (Path(name).is_absolute() or name.startswith((".", "~"))):
-        raise ModelError(f"{name}: no such directory", "Name a model directory or a hub model.")
-    try:
-        with quiet_transformers():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-            mlm, info = transformers.AutoModelForMaskedLM.from_pretrained(
-                name, output_loading_info=True, dtype=torch.float32
-            )
-    except Exception as error:  # transformers raises whatever its parsers raise
-        raise ModelError(_why_not_loaded(name, error), _LOAD_HINT) from error
-    base = f"{mlm.base_model_prefix}."
-    missing = frozenset(info["missing_keys"])
-    if lost := sorted(key for key in missing if key.startswith(base) and "embed" not in key):
-        raise ModelError(f"{name}: weights are missing, {lost[0]} among them", _LOAD_HINT)
-    return mlm, tokenizer, missing
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """No progress bars and no advice for programmers: errors say all that a user needs."""
-    verbosity = transformers.logging.get_verbosity()
-    bars = transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers.logging.set_verbosity(verbosity)
-        if bars:
-            transformers.logging.enable_progress_bar()
-
-
-_LOAD_HINT = (
-    "Give a directory with config.json, model.safetensors and tokenizer.json of a masked language "
-    "model, or the name of one on the Hugging Face hub."
-)
-
-
-def _why_not_loaded(name: str, error: Exception) -> str:
-    if not Path(name).is_dir():
-        return f"{name}: no such directory, and the Hugging Face hub gave no such model"
-    try:
-        kind = json.loads(Path(name, "config.json").read_text())["model_type"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"{name}: no model in this directory"
-    if "Unrecognized configuration class" in str(error):
-        return f"{name}: a model of type {kind!r} is no masked language model"
-    return f"{name}: cannot load this {kind} model ({str(error).partition(chr(10))[0][:200]})"
-
-
-def _position_limit(mlm: PreTrainedModel) -> int:
-    """Tokens of the longest text the model takes."""
-    positions: int = getattr(mlm.config, "max_position_embeddings", None) or 512
-    if mlm.config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet"):
-        positions -= mlm.config.pad_token_id + 1  # these count positions from the padding id on
-    return positions

@@ -1,8 +1,8 @@
-"""A whole model, both of its sides, as training needs it and as it is saved.
+"""Both sides of a model, the query encoder and the document encoder, as they train and are saved.
 
 kind       queries                                  documents
 splade     the same encoder                         encoder
-separate   an encoder of their own                  encoder
+separate   a second encoder                         encoder
 doc        their own tokens, each with weight 1     encoder        (SPLADE-doc, 2109.10086)
 idf        their own tokens, weighted by a table    encoder        (inference-free, 2411.04403)
 lexical    the same encoder, without expansion      encoder without expansion
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,33 +19,49 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from splade_es.data.files import replacing_files
 from splade_es.models import files as model_files
-from splade_es.models.head import presence
+from splade_es.models.head import multi_hot
 from splade_es.models.model import SpladeModel
 
 _PACKAGE = "sentence_transformers.sparse_encoder.models"
 
 
 class QueryTable(nn.Module):
-    """One weight for each token of the vocabulary: a query is its own tokens, weighted by it.
+    """A weight for each token of the vocabulary. A query is its own tokens with these weights.
 
-    weight: [V]; trainable if `learn`. Special tokens weigh nothing.
+    Parameters
+    ----------
+    weight : Tensor [V]
+        The weights.
+    suppressed : Tensor [V]
+        bool: tokens whose weight is 0, see `SpladeModel`.
+    learn : bool
+        Whether the weights are trained.
     """
 
-    def __init__(self, weight: Tensor, silent: Tensor, learn: bool = False) -> None:
+    def __init__(self, weight: Tensor, suppressed: Tensor, learn: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(weight.masked_fill(silent, 0.0), requires_grad=learn)
-        self.register_buffer("silent", silent.clone(), persistent=False)
-        self.silent: Tensor
+        self.weight = nn.Parameter(weight.masked_fill(suppressed, 0.0), requires_grad=learn)
+        self.register_buffer("suppressed", suppressed.clone(), persistent=False)
+        self.suppressed: Tensor
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        """float32 [B, V] of tokenizer output (input_ids, attention_mask, ...); never below 0."""
-        present = presence(inputs["input_ids"], inputs["attention_mask"], len(self.weight))
-        return present * torch.relu(self.weight).masked_fill(self.silent, 0.0)
+        """Compute weights, float32 [B, V], >= 0, of tokenizer output (input_ids, ...)."""
+        present = multi_hot(inputs["input_ids"], inputs["attention_mask"], len(self.weight))
+        return present * torch.relu(self.weight).masked_fill(self.suppressed, 0.0)  # [B, V]
 
 
 class EncoderPair(nn.Module):
-    """documents and queries: what encodes either; one and the same module where one does both."""
+    """The two encoders of a model.
+
+    Attributes
+    ----------
+    documents : SpladeModel
+        Encodes documents.
+    queries : SpladeModel or QueryTable
+        Encodes queries; the same module as `documents` where one encoder does both.
+    """
 
     def __init__(self, documents: SpladeModel, queries: SpladeModel | QueryTable) -> None:
         super().__init__()
@@ -55,33 +70,21 @@ class EncoderPair(nn.Module):
 
     @property
     def encoders(self) -> list[SpladeModel]:
-        """One or two: one that does both is there once."""
+        """The masked language models of the pair: one or two, each once."""
         sides = dict.fromkeys((self.queries, self.documents))
         return [side for side in sides if isinstance(side, SpladeModel)]
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Write a directory that `SpladeModel.load`, transformers and sentence-transformers load.
 
-        Each file is written beside its place and then renamed, the weights of documents last: a
-        directory with weights in it is a whole model.
+        The weights of the document encoder come last: a directory that has them is complete.
         """
-        target = Path(directory)
-        target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".part", dir=target) as folder:
-            part = Path(folder)
+        with replacing_files(directory, last=".safetensors") as part:
             self.documents.save(part)
             if self.queries is self.documents:
                 _write_one_encoder(part, self.documents)
             else:
                 _write_router(part, self)
-            files = [path for path in part.rglob("*") if path.is_file()]
-            # those at the top come last, and of them the weights
-            files.sort(key=lambda path: (-len(path.parts), path.suffix == ".safetensors"))
-            for path in files:
-                path.chmod(0o644)  # safetensors are written for their owner alone
-                place = target / path.relative_to(part)
-                place.parent.mkdir(exist_ok=True)
-                path.replace(place)
 
 
 def _write_one_encoder(part: Path, model: SpladeModel) -> None:
@@ -89,14 +92,15 @@ def _write_one_encoder(part: Path, model: SpladeModel) -> None:
     _write_pooling(part / model_files.POOLING, model)
     if model.lexical:
         modules.append((model_files.LEXICAL, "SparseStaticEmbedding"))
-        ones = QueryTable(torch.ones(len(model.tokenizer)), model.silent[: len(model.tokenizer)])
+        size = len(model.tokenizer)
+        ones = QueryTable(torch.ones(size), model.suppressed[:size])
         _write_table(part / model_files.LEXICAL, ones, model)
     _write_modules(part, modules)
 
 
-def _write_router(part: Path, retriever: EncoderPair) -> None:
-    """The document encoder lies at the top, so that what loads one encoder finds this one."""
-    documents, queries = retriever.documents, retriever.queries
+def _write_router(part: Path, pair: EncoderPair) -> None:
+    """Write a Router. The document encoder is at the top, where loaders of one encoder look."""
+    documents, queries = pair.documents, pair.queries
     steps = {"": "MLMTransformer", model_files.DOCUMENT_POOLING: "SpladePooling"}
     _write_pooling(part / model_files.DOCUMENT_POOLING, documents)
     if isinstance(queries, QueryTable):
@@ -118,9 +122,9 @@ def _write_router(part: Path, retriever: EncoderPair) -> None:
 
 
 def _write_table(folder: Path, table: QueryTable, model: SpladeModel) -> None:
-    """A table has a row for each token the tokenizer knows; the decoder may have more."""
+    """Write a table of one row for each token of the tokenizer; the decoder may have more rows."""
     model.tokenizer.save_pretrained(folder)
-    weight = torch.relu(table.weight.detach()).masked_fill(table.silent, 0.0)
+    weight = torch.relu(table.weight.detach()).masked_fill(table.suppressed, 0.0)
     save_file(
         {"weight": weight[: len(model.tokenizer)].contiguous().cpu()}, folder / "model.safetensors"
     )
@@ -134,7 +138,7 @@ def _write_pooling(folder: Path, model: SpladeModel) -> None:
 
 
 def _write_modules(part: Path, modules: list[tuple[str, str]]) -> None:
-    """modules: (folder, class) of each step from text to vector."""
+    """Write modules.json: (folder, class) of each step from text to vector."""
     _write_json(
         part / model_files.MODULES,
         [

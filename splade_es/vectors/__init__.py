@@ -1,0 +1,1 @@
+"""Corpora encoded once: into stored integers, into folders, and for other engines."""

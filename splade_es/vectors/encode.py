@@ -1,4 +1,4 @@
-"""Documents into stored vectors."""
+"""Documents into vectors as an index stores them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,26 @@ def encode_documents(
     quantizer: Quantizer,
     rejects: Rejects,
 ) -> Iterator[Encoded]:
-    """Each document with its vector, in the order of the corpus; what the reader rejected goes to
-    `rejects` as soon as it is read."""
+    """Yield each document with its vector, in the order of the corpus.
+
+    Parameters
+    ----------
+    items : iterable of Document or Rejected
+        What was read from a corpus.
+    encoder : TextEncoder
+        Encodes title and text.
+    quantizer : Quantizer
+        Makes integers of the weights.
+    rejects : Rejects
+        Gets each Rejected of `items` as soon as it is read, and documents without a finite vector.
+
+    Raises
+    ------
+    CorpusError
+        Something is rejected, and `rejects` stops at the first.
+    ModelError
+        The encoder fails.
+    """
     waiting: deque[Document] = deque()
 
     def bodies() -> Iterator[str]:
@@ -34,7 +52,7 @@ def encode_documents(
         document = waiting.popleft()
         try:
             vector = quantizer.quantize(row)
-        except ModelError as error:  # of one text in a million, with a model in half precision
+        except ModelError as error:  # one text in a million, with a model in half precision
             rejects.add(Rejected(document.place, str(error), document.to_json()))
         else:
             yield Encoded(document, vector)

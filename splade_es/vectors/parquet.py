@@ -1,43 +1,49 @@
-"""Documents into vectors, and vectors into a folder: encoded once, they are indexed often.
+"""A folder of vectors: a corpus that is encoded once, and can be indexed often.
 
-    vectors/meta.json            what an index must remember, how they were encoded, how many
+    vectors/meta.json            what an index must remember, how it was encoded, how many documents
     vectors/vocabulary.json      the token of each id
     vectors/part-00000.parquet   id, title, text, fields (as JSON), indices, values; and so on
 
-A part is written whole or not at all, in the order of the corpus, so that what was interrupted goes
-on after the last one. Parquet needs pyarrow, an extra.
+A part appears whole or not at all, in the order of the corpus, so that an interrupted run continues
+after the last one. Parquet needs pyarrow, an extra.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from splade_es.data.files import atomic_file
-from splade_es.encoders.base import Precision
 from splade_es.errors import CorpusError
 from splade_es.index_meta import IndexMeta
 from splade_es.quantize import Quantizer
-from splade_es.records import (
-    Document,
-    Encoded,
-    Quantized,
-    Rejected,
-)
+from splade_es.records import Document, Encoded, Quantized
 
-_META, _VOCABULARY = "meta.json", "vocabulary.json"
-# Documents of a part: what is encoded again after a kill -9, and what is held in memory.
-_PART_DOCUMENTS = 2048
+#: Files of a folder beside its parts.
+META, VOCABULARY = "meta.json", "vocabulary.json"
 
 
 class VectorFolder(NamedTuple):
-    """A folder of vectors. meta and vocabulary: of the model; settings: of the quantizer;
-    documents: how many there are, None while encoding has not ended."""
+    """A folder of vectors.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    meta : IndexMeta
+        How the vectors were made.
+    settings : str
+        Settings of the quantizer, see `Quantizer.settings`.
+    vocabulary : list of str
+        The token of each id.
+    documents : int or None
+        Number of documents; None while the folder is incomplete.
+    """
 
     path: Path
     meta: IndexMeta
@@ -46,35 +52,34 @@ class VectorFolder(NamedTuple):
     documents: int | None
 
 
-def is_vector_folder(path: str) -> bool:
-    return os.path.isfile(os.path.join(path, _META)) and os.path.isfile(
-        os.path.join(path, _VOCABULARY)
-    )
+def is_vector_folder(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is a folder of vectors, complete or not."""
+    return Path(path, META).is_file() and Path(path, VOCABULARY).is_file()
 
 
-def open_vectors(path: str) -> VectorFolder:
-    """Raises CorpusError for a folder that cannot be read or is not complete."""
+def open_vectors(path: str | os.PathLike[str]) -> VectorFolder:
+    """Open a folder of vectors. Raises CorpusError if it is incomplete or cannot be read."""
     folder = _open(Path(path))
     if folder.documents is None:
         raise CorpusError(f"{path}: its encoding has not ended", "Continue it with `resume`.")
-    found = sum(_length(part) for part in _parts(folder.path))
+    found = count_documents(folder.path)
     if found != folder.documents:
         raise CorpusError(
-            f"{path}: {found:,} documents where there were {folder.documents:,}",
+            f"{path}: has {found:,} documents instead of {folder.documents:,}",
             "A part is missing: encode the corpus again.",
         )
     return folder
 
 
 def read_vectors(folder: VectorFolder) -> Iterator[Encoded]:
-    """The documents in the order of the corpus. Raises CorpusError for a damaged part."""
+    """Read the documents in the order of the corpus. Raises CorpusError for a damaged part."""
     number = 0
-    for path in _parts(folder.path):
-        columns = _read_part(path, None)
+    for path in list_parts(folder.path):
+        columns = read_part(path)
         lists = columns["indices"]
         ends = np.asarray(lists.offsets)  # [n + 1]
-        ids = np.asarray(lists.values)  # all of the part, one document after the other
-        values = np.asarray(columns["values"].values).astype(np.int32)
+        ids = np.asarray(lists.values)  # [N], of all documents of the part, one after the other
+        values = np.asarray(columns["values"].values).astype(np.int32)  # [N]
         texts = zip(
             *(columns[name].to_pylist() for name in ("id", "title", "text", "fields")), strict=True
         )
@@ -88,194 +93,39 @@ def read_vectors(folder: VectorFolder) -> Iterator[Encoded]:
             )
 
 
-class VectorWriter:
-    """Writes encoded documents into a new folder, or with `resume` into one that was begun.
-
-    precision: that of the encoder, recorded so that no other is mixed with it; part_documents: of
-    one part. Raises CorpusError if the folder exists and is not to be resumed, if it was begun with
-    another model, setting or corpus, or if it cannot be written.
-    """
-
-    def __init__(
-        self,
-        path: str,
-        vocabulary: list[str],
-        meta: IndexMeta,
-        quantizer: Quantizer,
-        precision: Precision,
-        *,
-        resume: bool = False,
-        part_documents: int = _PART_DOCUMENTS,
-    ) -> None:
-        _pyarrow()
-        self._folder = Path(path)
-        self._settings = {
-            **meta.to_dict(),
-            "top_k": quantizer.top_k,
-            "threshold": quantizer.threshold,
-            "precision": precision,
-        }
-        _begin(self._folder, self._settings, vocabulary, resume)
-        self._number = len(_parts(self._folder))
-        self._part: list[Encoded] = []
-        self._part_documents = part_documents
-        self._complete = True  # as far as anyone knows
-
-    def remaining(self, items: Iterable[Document | Rejected]) -> Iterator[Document | Rejected]:
-        """The items that are not in the folder yet; rejects, which cost nothing, all come again."""
-        return _unknown(items, _known(self._folder), self._folder)
-
-    def add(self, item: Encoded) -> None:
-        """Take a document; it is on the disk once its part is full."""
-        self._part.append(item)
-        if len(self._part) == self._part_documents:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what has been taken, so that an interrupt loses nothing."""
-        if not self._part:
-            return
-        if self._complete:
-            _write_meta(self._folder, self._settings, None)
-            self._complete = False
-        _write_part(self._folder, self._number, self._part)
-        self._number += 1
-        self._part = []
-
-    def finish(self) -> int:
-        """Record that the folder is complete; the number of its documents."""
-        self.flush()
-        documents = sum(_length(path) for path in _parts(self._folder))
-        _write_meta(self._folder, self._settings, documents)
-        return documents
+def count_documents(folder: Path) -> int:
+    """Count the documents in the parts of a folder. Raises CorpusError for a damaged part."""
+    pa, pq = import_pyarrow()
+    count = 0
+    for part in list_parts(folder):
+        try:
+            count += int(pq.read_metadata(part).num_rows)
+        except (OSError, pa.ArrowException) as error:
+            raise _unreadable(part, error) from error
+    return count
 
 
-def _begin(folder: Path, settings: dict[str, Any], vocabulary: list[str], resume: bool) -> None:
-    if is_vector_folder(str(folder)):
-        if not resume:
-            raise CorpusError(
-                f"{folder}: it holds vectors already",
-                "Continue with `resume`, or choose another `output`.",
-            )
-        stored = _read_json(folder / _META)
-        for name, value in settings.items():
-            # where the model lies, and the toolkit's version, may differ
-            if name not in ("model", "toolkit") and stored.get(name) != value:
-                what = "model" if name in ("fingerprint", "vocabulary") else name
-                raise CorpusError(
-                    f"{folder}: begun with another {what}",
-                    "Resume with the same model and settings, or choose another `output`.",
-                )
-        return
-    try:
-        if folder.exists() and any(folder.iterdir()):
-            raise CorpusError(f"{folder}: there is something else in it", "Choose another folder.")
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CorpusError(
-            f"{folder}: cannot be made ({error.strerror})", "Choose another `output`."
-        ) from error
-    with atomic_file(folder / _VOCABULARY, CorpusError) as file:
-        json.dump(vocabulary, file, ensure_ascii=False)
-    _write_meta(folder, settings, None)
-
-
-def _unknown(
-    items: Iterable[Document | Rejected], known: Iterator[tuple[str, str, str]], folder: Path
-) -> Iterator[Document | Rejected]:
-    """What is not yet in the folder; rejects, which cost nothing, all come again."""
-    for item in items:
-        if isinstance(item, Document) and (old := next(known, None)) is not None:
-            if old[0] != item.id:
-                raise CorpusError(
-                    f"{item.place}: {item.id!r}, where {folder} goes on with {old[0]!r}",
-                    "Resume with the corpus it was begun with, or choose another `output`.",
-                )
-            if old[1:] != (item.title, item.text):
-                raise CorpusError(
-                    f"{item.place}: {item.id!r} has another text than in {folder}",
-                    "Resume with the corpus it was begun with, or choose another `output`.",
-                )
-        else:
-            yield item
-    if (old := next(known, None)) is not None:
-        raise CorpusError(
-            f"The corpus ends where {folder} goes on with {old[0]!r}",
-            "Resume with the corpus it was begun with, or choose another `output`.",
-        )
-
-
-def _known(folder: Path) -> Iterator[tuple[str, str, str]]:
-    """id, title and text of each document that is there."""
-    for path in _parts(folder):
-        columns = _read_part(path, ["id", "title", "text"])
-        yield from zip(*(column.to_pylist() for column in columns.values()), strict=True)
-
-
-def _length(part: Path) -> int:
-    pa, pq = _pyarrow()
-    try:
-        return int(pq.read_metadata(part).num_rows)
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(part, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> CorpusError:
-    return CorpusError(f"{path}: cannot be read ({error})", "Encode the corpus again.")
-
-
-def _parts(folder: Path) -> list[Path]:
+def list_parts(folder: Path) -> list[Path]:
+    """List the parts of a folder, in order."""
     return sorted(folder.glob("part-*.parquet"))
 
 
-def _open(path: Path) -> VectorFolder:
-    meta, vocabulary = _read_json(path / _META), _read_json(path / _VOCABULARY)
-    try:
-        names = IndexMeta.__dataclass_fields__
-        return VectorFolder(
-            path,
-            IndexMeta(**{name: meta[name] for name in names}),
-            Quantizer(meta["scale"], meta["top_k"], meta["threshold"]).settings,
-            [str(token) for token in vocabulary],
-            meta["documents"],
-        )
-    except (KeyError, TypeError) as error:
-        raise CorpusError(
-            f"{path}/{_META}: not what splade-es encode writes ({error})",
-            "Encode the corpus again.",
-        ) from error
-
-
-def _write_meta(folder: Path, settings: dict[str, Any], documents: int | None) -> None:
-    with atomic_file(folder / _META, CorpusError) as file:
-        json.dump({**settings, "documents": documents}, file, indent=2)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CorpusError(
-            f"{path}: cannot be read ({error})", "Encode the corpus again."
-        ) from error
-
-
-def _read_part(path: Path, columns: list[str] | None) -> dict[str, Any]:
-    pa, pq = _pyarrow()
+def read_part(path: Path, columns: Sequence[str] | None = None) -> dict[str, Any]:
+    """Read some columns of a part as Arrow arrays, by default all. Raises CorpusError."""
+    pa, pq = import_pyarrow()
     try:
         table = pq.read_table(path, columns=columns)
         return {name: table[name].combine_chunks() for name in table.column_names}
     except (OSError, pa.ArrowException) as error:
-        raise CorpusError(
-            f"{path}: cannot be read ({error})", "Encode the corpus again."
-        ) from error
+        raise _unreadable(path, error) from error
 
 
-def _write_part(folder: Path, number: int, part: list[Encoded]) -> None:
-    pa, pq = _pyarrow()
+def write_part(folder: Path, number: int, part: Sequence[Encoded]) -> None:
+    """Write one part of a folder. Raises CorpusError."""
+    pa, pq = import_pyarrow()
     documents = [item.document for item in part]
     vectors = [item.vector for item in part]
-    ends = pa.array(np.cumsum([0, *(len(v.ids) for v in vectors)]).astype(np.int32))
+    ends = pa.array(np.cumsum([0, *(len(v.ids) for v in vectors)]).astype(np.int32))  # [n + 1]
     table = pa.table(
         {
             "id": [d.id for d in documents],
@@ -288,12 +138,20 @@ def _write_part(folder: Path, number: int, part: list[Encoded]) -> None:
             ),
         }
     )
-    path = folder / f"part-{number:05}.parquet"
-    with atomic_file(path, CorpusError, "wb") as file:
+    with atomic_file(folder / f"part-{number:05}.parquet", CorpusError, "wb") as file:
         pq.write_table(table, file, compression="zstd")
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a folder. Raises CorpusError."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def import_pyarrow() -> tuple[Any, Any]:
+    """Return the modules pyarrow and pyarrow.parquet. Raises CorpusError without pyarrow."""
     try:
         import pyarrow as pa  # type: ignore[import-untyped,unused-ignore]
         import pyarrow.parquet as pq  # type: ignore[import-untyped,unused-ignore]
@@ -303,3 +161,23 @@ def _pyarrow() -> tuple[Any, Any]:
             "Install it: pip install 'splade-es[parquet]'",
         ) from error
     return pa, pq
+
+
+def _open(path: Path) -> VectorFolder:
+    meta, vocabulary = read_json(path / META), read_json(path / VOCABULARY)
+    try:
+        return VectorFolder(
+            path,
+            IndexMeta.from_dict(meta),
+            Quantizer(meta["scale"], meta["top_k"], meta["threshold"]).settings,
+            [str(token) for token in vocabulary],
+            meta["documents"],
+        )
+    except (KeyError, TypeError) as error:
+        raise CorpusError(
+            f"{path / META}: not written by splade-es ({error})", "Encode the corpus again."
+        ) from error
+
+
+def _unreadable(path: Path, error: Exception) -> CorpusError:
+    return CorpusError(f"{path}: cannot be read ({error})", "Encode the corpus again.")

@@ -1,19 +1,22 @@
-"""The fingerprint of a model's weights, and its memory."""
+"""The fingerprint of a model's weights, and its cache."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from splade_es.models.files import fingerprint
+from splade_es.models import files
+
+fingerprint = partial(files.fingerprint, cache_from_bytes=1)
 
 
 @pytest.fixture
-def weights(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(layout, "_REMEMBERED_BYTES", 1)
+def weights(home: Path, tmp_path: Path) -> Path:
     (tmp_path / "model").mkdir()
     path = tmp_path / "model" / "model.safetensors"
     path.write_bytes(b"one")
@@ -24,11 +27,13 @@ def sha(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def test_it_is_counted_once(weights: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_computed_once(weights: Path, home: Path) -> None:
     assert fingerprint(str(weights.parent)) == sha(b"one")
-    monkeypatch.setattr(layout, "_hash", lambda files: pytest.fail("counted again"))
-    assert fingerprint(str(weights.parent)) == sha(b"one")
-    assert len(list(home.iterdir())) == 1
+    (cache,) = home.iterdir()
+    kept = json.loads(cache.read_text())
+    assert list(kept.values()) == [sha(b"one")]
+    cache.write_text(json.dumps(dict.fromkeys(kept, "kept")))  # what a second hash would not give
+    assert fingerprint(str(weights.parent)) == "kept"
 
 
 def test_other_weights_of_the_same_size_and_time_are_noticed(weights: Path) -> None:
@@ -39,10 +44,10 @@ def test_other_weights_of_the_same_size_and_time_are_noticed(weights: Path) -> N
     assert fingerprint(str(weights.parent)) == sha(b"two")
 
 
-@pytest.mark.parametrize("memory", ["{", "[1]", '"x"', "null"])
-def test_a_broken_memory_is_written_anew(weights: Path, home: Path, memory: str) -> None:
+@pytest.mark.parametrize("cache", ["{", "[1]", '"x"', "null"])
+def test_a_broken_cache_is_replaced(weights: Path, home: Path, cache: str) -> None:
     home.mkdir()
-    (home / "fingerprints.json").write_text(memory)
+    (home / "fingerprints.json").write_text(cache)
     assert fingerprint(str(weights.parent)) == sha(b"one")
     assert sha(b"one") in (home / "fingerprints.json").read_text()
 
@@ -55,10 +60,6 @@ def test_a_home_that_cannot_be_written_does_no_harm(
     assert fingerprint(str(weights.parent)) == sha(b"one")
 
 
-def test_small_models_are_not_remembered(
-    weights: Path, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.undo()
-    monkeypatch.setenv("SPLADE_ES_HOME", str(home))
-    assert fingerprint(str(weights.parent)) == sha(b"one")
+def test_small_models_are_hashed_each_time(weights: Path, home: Path) -> None:
+    assert files.fingerprint(str(weights.parent)) == sha(b"one")
     assert not home.exists()

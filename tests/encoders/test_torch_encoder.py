@@ -1,21 +1,54 @@
 """Encoding: order, batches, bounds, what never becomes a feature."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from models import TEXTS, WORDS
+from splade_es.encoders.load import load_query_encoder
 from splade_es.encoders.torch_encoder import Encoder
-from splade_es.errors import ModelError, QueryError
+from splade_es.errors import ModelError, QueryError, SettingsError
 from splade_es.inspection.expand import expand, expansions
 from splade_es.quantize import Quantizer
 
 
 @pytest.fixture(scope="module")
 def encoder(tiny_model: str) -> Encoder:
-    return Encoder.load(tiny_model)
+    return Encoder.load(tiny_model, precision="fp32")  # whatever this machine is fast with
+
+
+def test_wrong_arguments_are_named_at_the_call(tiny_model: str, encoder: Encoder) -> None:
+    with pytest.raises(TypeError, match=r"^texts must be Iterable, not str$"):
+        encoder.encode("heart attack")
+    with pytest.raises(TypeError, match=r"^name must be str or a path, not int$"):
+        Encoder.load(7)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^model must be SpladeModel, not str$"):
+        Encoder(tiny_model)  # type: ignore[arg-type]
+    for settings, message in (
+        ({"precision": "fp8"}, "`precision` is 'fp8'. Choose one of auto, fp32, bf16, fp16, int8."),
+        ({"side": "title"}, "`side` is 'title'. Choose document or query."),
+    ):
+        with pytest.raises(SettingsError) as caught:
+            Encoder.load(tiny_model, **settings)  # type: ignore[arg-type]
+        assert str(caught.value) == message
+    with pytest.raises(SettingsError, match=r"^`device`: 'abacus' does not exist here"):
+        Encoder.load(Path(tiny_model), device="abacus")
+
+
+def test_a_path_is_a_name(tiny_model: str, encoder: Encoder) -> None:
+    assert Encoder.load(Path(tiny_model)).name == encoder.name == tiny_model
+    assert load_query_encoder(Path(tiny_model), 20, interactive=True).name == tiny_model
+
+
+def test_tokens_are_the_strongest_first(encoder: Encoder) -> None:
+    (row,) = encoder.encode(["heart attack"])
+    tokens = encoder.tokens(row)
+    assert list(tokens.values()) == sorted(tokens.values(), reverse=True)
+    ids = {encoder.vocabulary[id]: weight for id, weight in zip(row.ids, row.weights, strict=True)}
+    assert tokens == ids
 
 
 def test_rows_come_in_input_order_whatever_the_batches(encoder: Encoder) -> None:
@@ -117,7 +150,7 @@ def test_expansion_of_nothing(encoder: Encoder) -> None:
 def test_a_batch_is_halved_until_the_memory_suffices(
     tiny_model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder = Encoder.load(tiny_model)
+    encoder = Encoder.load(tiny_model, precision="fp32")
     expected = list(encoder.encode(TEXTS.values()))
     sizes = []
     hidden = encoder.model.hidden
@@ -140,5 +173,5 @@ def test_a_batch_is_halved_until_the_memory_suffices(
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(encoder.model, "hidden", none)
-    with pytest.raises(ModelError, match=r"memory of cpu does not suffice for one text of \d+ tok"):
+    with pytest.raises(ModelError, match=r"memory of cpu is too small for a text of \d+ tokens"):
         list(encoder.encode(["heart"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,15 +10,17 @@ from pathlib import Path
 import pytest
 
 from models import WORDS
+from splade_es.encoders.device_workers import DeviceWorkers
+from splade_es.encoders.ray_workers import RayWorkers
 from splade_es.encoders.torch_encoder import Encoder
-from splade_es.encoders.workers import DeviceWorkers, Model, ParallelEncoder, RayWorkers
+from splade_es.encoders.workers import ModelSpec, ParallelEncoder
 from splade_es.errors import ModelError
 
 TEXTS = [" ".join(WORDS[i % 40 : i % 40 + i % 17 + 1]) for i in range(1500)]
 
 
 def same(many: ParallelEncoder, name: str) -> None:
-    one = Encoder.load(name)
+    one = Encoder.load(name, precision="fp32")
     assert (many.vocabulary, many.max_length, many.name, many.pooling) == (
         one.vocabulary, one.max_length, one.name, one.pooling,
     )  # fmt: skip
@@ -25,19 +28,22 @@ def same(many: ParallelEncoder, name: str) -> None:
     for row, expected in zip(rows, one.encode(TEXTS), strict=True):
         assert row.ids.tolist() == expected.ids.tolist()
         assert row.weights == pytest.approx(expected.weights, rel=1e-4, abs=1e-5)
+    (row,) = many.encode(["heart attack"], with_sources=True)
+    (expected,) = one.encode(["heart attack"], with_sources=True)
+    assert row.sources is not None and expected.sources is not None
+    assert row.sources.tolist() == expected.sources.tolist()
 
 
 def test_two_devices(tiny_model: str) -> None:
-    workers = []
+    def start(model: ModelSpec) -> DeviceWorkers:
+        return DeviceWorkers(model, ["cpu", "cpu"])
 
-    def start(model: Model) -> DeviceWorkers:
-        workers.append(DeviceWorkers(model, ["cpu", "cpu"]))
-        return workers[0]
-
-    many = ParallelEncoder(Model(tiny_model, None, "fp32"), start)
+    others = set(multiprocessing.active_children())
+    many = ParallelEncoder(ModelSpec(tiny_model, None, "fp32"), start)
     try:
         same(many, tiny_model)
-        assert len(workers[0]._pool._processes) == 2
+        processes = set(multiprocessing.active_children()) - others
+        assert len(processes) == 2
 
         asked = 0
 
@@ -50,41 +56,45 @@ def test_two_devices(tiny_model: str) -> None:
         next(many.encode(endless()))
         assert asked <= 256 * 5  # windows of both workers, and the next one
 
-        for process in workers[0]._pool._processes.values():
+        for process in processes:
             process.kill()
-        with pytest.raises(ModelError, match="process that encodes has ended before its time"):
+        with pytest.raises(ModelError, match="process that encodes has ended unexpectedly"):
             list(many.encode(TEXTS))
     finally:
         many.close()
 
 
 def test_a_worker_that_cannot_load_the_model_says_why(tiny_model: str) -> None:
-    def start(model: Model) -> DeviceWorkers:
+    def start(model: ModelSpec) -> DeviceWorkers:
         return DeviceWorkers(model._replace(name="/no/such"), ["cpu"])
 
     with pytest.raises(ModelError, match="/no/such: no such directory"):
-        ParallelEncoder(Model(tiny_model, None, "fp32"), start)
+        ParallelEncoder(ModelSpec(tiny_model, None, "fp32"), start)
 
 
 @pytest.mark.filterwarnings("default")  # of ray and what it imports
 def test_two_workers_of_ray(tiny_model: str, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="pip install 'splade-es[ray]'")
-    many = ParallelEncoder(
-        Model(tiny_model, None, "fp32"), lambda model: RayWorkers(model, "local", 2)
-    )
+    workers = []
+
+    def start_two(model: ModelSpec) -> RayWorkers:
+        workers.append(RayWorkers(model, "local", 2))
+        return workers[0]
+
+    many = ParallelEncoder(ModelSpec(tiny_model, None, "fp32"), start_two)
     try:
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # which Ray would have for itself
         same(many, tiny_model)
-        assert isinstance(many._workers, RayWorkers) and many._workers.count == 2
+        assert workers[0].count == 2
     finally:
         many.close()
 
-    def start(model: Model) -> RayWorkers:
+    def start(model: ModelSpec) -> RayWorkers:
         return RayWorkers(model._replace(name="/no/such"), "local", 1)
 
     with pytest.raises(ModelError, match="/no/such: no such directory"):
-        ParallelEncoder(Model(tiny_model, None, "fp32"), start)
-    with pytest.raises(ModelError, match=r"too few for 1000 encoders\. Give --ray-workers"):
-        RayWorkers(Model(tiny_model, None, "fp32"), "local", 1000)
+        ParallelEncoder(ModelSpec(tiny_model, None, "fp32"), start)
+    with pytest.raises(ModelError, match=r"too few for 1000 encoders\. Set `ray_workers` to"):
+        RayWorkers(ModelSpec(tiny_model, None, "fp32"), "local", 1000)
     with pytest.raises(ModelError, match=r"no Ray cluster at 127\.0\.0\.1:1\."):
-        RayWorkers(Model(tiny_model, None, "fp32"), "127.0.0.1:1")
+        RayWorkers(ModelSpec(tiny_model, None, "fp32"), "127.0.0.1:1")

@@ -1,13 +1,15 @@
-"""8-bit products: the screened head is that of float32, the encoder close to it."""
+"""8-bit products: the filtered head is that of float32, the encoder close to it."""
+
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from transformers import AutoModelForMaskedLM
 
-from models import TEXTS
-from splade_es.encoders import torch_encoder as encoder_module
+from models import TEXTS, tiny_tokenizer
 from splade_es.encoders.torch_encoder import Encoder
 from splade_es.errors import ModelError
 from splade_es.models import int8
@@ -30,7 +32,7 @@ def decoder(size: int, dim: int, shift: float, seed: int) -> tuple[Tensor, Tenso
     size=st.sampled_from([1, 500, 1024, 1500]),
 )
 @settings(max_examples=60, deadline=None)
-def test_the_screen_misses_nothing_and_adds_nothing(
+def test_the_filter_misses_nothing_and_adds_nothing(
     seed: int, lengths: list[int], shift: float, outlier: float, size: int
 ) -> None:
     weight, bias = decoder(size, 24, shift, seed)
@@ -39,9 +41,9 @@ def test_the_screen_misses_nothing_and_adds_nothing(
     tokens[:, 3] *= outlier
     if not len(tokens):
         return
-    # made of other states than those that come, as for all batches but the first
-    screen = int8.Screen(weight, bias, torch.randn(10, 24, generator=g))
-    rows, ids, logits = screen.active(tokens, lengths)
+    # made from other states than those that come, as for all batches but the first
+    candidates = int8.CandidateFilter(weight, bias, torch.randn(10, 24, generator=g))
+    rows, ids, logits = candidates.active_entries(tokens, lengths)
     expected = torch.stack(
         [
             (part @ weight.T).amax(dim=0) + bias if len(part) else torch.full((size,), -1.0)
@@ -54,38 +56,56 @@ def test_the_screen_misses_nothing_and_adds_nothing(
     assert torch.equal(rows * size + ids, (rows * size + ids).sort().values)
 
 
-def test_a_screen_that_does_not_pay_says_so() -> None:
+def test_a_filter_with_too_many_candidates_is_not_worthwhile() -> None:
     weight, bias = decoder(2000, 24, 0.0, 0)
     tokens = torch.randn(64, 24)
-    screen = int8.Screen(weight, bias, tokens)
-    screen.active(tokens, [64])
-    assert not screen.worth
-    few = int8.Screen(weight, bias - 20, tokens)
-    few.active(tokens, [64])
-    assert few.worth
+    many = int8.CandidateFilter(weight, bias, tokens)
+    many.active_entries(tokens, [64])
+    assert not many.worthwhile
+    few = int8.CandidateFilter(weight, bias - 20, tokens)
+    few.active_entries(tokens, [64])
+    assert few.worthwhile
 
 
-def test_what_is_no_number_is_not_lost() -> None:
+def test_nan_is_not_lost() -> None:
     weight, bias = decoder(100, 24, 5.0, 0)
     tokens = torch.randn(8, 24)
-    screen = int8.Screen(weight, bias, tokens)
+    candidates = int8.CandidateFilter(weight, bias, tokens)
     tokens[3, 3] = float("nan")
-    _, _, logits = screen.active(tokens, [8])
+    _, _, logits = candidates.active_entries(tokens, [8])
     assert logits.isnan().all() and len(logits) == 100
 
 
-def test_rows_of_the_screen_are_those_of_the_head(
-    tiny_model: str, monkeypatch: pytest.MonkeyPatch
+def test_rows_of_the_filter_are_those_of_the_head(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = list(Encoder.load(tiny_model).encode(TEXTS.values()))
-    monkeypatch.setattr(encoder_module, "_SCREEN_TOKENS", 1)
-    monkeypatch.setattr(encoder_module, "_SCREEN_WEIGHTS", 1)
-    monkeypatch.setattr(int8, "_WORTH", 2.0)  # tiny models have most of their vocabulary active
-    encoder = Encoder.load(tiny_model)
-    for row, expected in zip(encoder.encode(TEXTS.values()), plain, strict=True):
-        assert row.ids.tolist() == expected.ids.tolist()
+    """With a decoder that is large enough for the filter; most of its rows have no token."""
+    wide = AutoModelForMaskedLM.from_pretrained(tiny_model)
+    wide.resize_token_embeddings(2**16, mean_resizing=False)
+    wide.save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    texts = [text for text in TEXTS.values() for _ in range(20)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(int8, "available", lambda: False)
+        plain = list(Encoder.load(tmp_path, precision="fp32").encode(texts))
+    filtered = 0
+    active_entries = int8.CandidateFilter.active_entries
+
+    def counted(
+        self: int8.CandidateFilter, tokens: Tensor, lengths: list[int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        nonlocal filtered
+        filtered += len(lengths)
+        return active_entries(self, tokens, lengths)
+
+    monkeypatch.setattr(int8.CandidateFilter, "active_entries", counted)
+    for row, expected in zip(
+        Encoder.load(tmp_path, precision="fp32").encode(texts), plain, strict=True
+    ):
+        assert len(row.ids) and row.ids.tolist() == expected.ids.tolist()
         assert row.weights == pytest.approx(expected.weights, rel=1e-5)
-    assert encoder._screen is not None
+    assert filtered == len(texts)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -103,9 +123,10 @@ def test_a_layer_of_8_bits_is_close_and_the_same_whatever_stands_beside(bias: bo
 
 
 def test_int8_leaves_the_head_alone_and_stays_close(tiny_model: str) -> None:
-    exact, encoder = Encoder.load(tiny_model), Encoder.load(tiny_model, precision="int8")
-    layers = [type(m).__name__ for m in encoder.model.mlm.base_model.modules()]
-    assert "Linear" not in layers and "_Int8Linear" in layers
+    exact = Encoder.load(tiny_model, precision="fp32")
+    encoder = Encoder.load(tiny_model, precision="int8")
+    layers = {type(module) for module in encoder.model.mlm.base_model.modules()}
+    assert nn.Linear not in layers and int8.Int8Linear in layers
     for ours, theirs in zip(
         encoder.encode(TEXTS.values()), exact.encode(TEXTS.values()), strict=True
     ):

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from splade_es.models.files import Pooling
-from splade_es.models.head import splade_head, winning_positions
+from splade_es.models.head import argmax_positions, splade_head
 
 
 def dense_head(hidden: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, pooling: str) -> Tensor:
@@ -46,9 +46,8 @@ def test_values_and_gradients_are_those_of_the_dense_formula(
         assert 0 < (ours > 0).sum() < ours.numel()
 
     upstream = torch.rand(ours.shape, generator=torch.Generator().manual_seed(1))
-    upstream = upstream * (
-        (ours > 0) == (theirs > 0)
-    )  # rounding may shut an entry at the threshold
+    # rounding may move an entry across the threshold
+    upstream = upstream * ((ours > 0) == (theirs > 0))
     inputs = (hidden, weight, bias)
     for gradient, b in zip(
         torch.autograd.grad((ours * upstream).sum(), inputs),
@@ -96,8 +95,37 @@ def test_padding_on_the_left_changes_nothing() -> None:
     )
 
 
-def test_winning_position_is_the_token_that_made_the_weight() -> None:
+def test_the_argmax_position_is_the_token_that_made_the_weight() -> None:
     hidden, _, weight, _ = case(1, 9, 8, 40, torch.float32)
     ids = torch.tensor([3, 17, 39])
     logits = hidden[0] @ weight.T  # [L, V]
-    assert winning_positions(hidden[0], weight, ids).tolist() == logits[:, ids].argmax(0).tolist()
+    assert argmax_positions(hidden[0], weight, ids).tolist() == logits[:, ids].argmax(0).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_with_the_kernel_too_they_are_those_of_the_dense_formula(dtype: torch.dtype) -> None:
+    pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
+    device = "cuda" if torch.cuda.is_available() else "cpu"  # in Triton's interpreter
+    hidden, mask, weight, bias = (t.detach().to(device) for t in case(4, 9, 16, 300, dtype))
+    mask[2] = 0
+    for leaf in (hidden, weight, bias):
+        leaf.requires_grad_()
+    inputs = (hidden, weight, bias)
+    ours = splade_head(
+        hidden, mask, weight, bias, kernel=True, backward_elements=16 * 100
+    )  # [B, V]; several parts
+    theirs = dense_head(hidden, mask, weight, bias, "max")
+    tolerance = 1e-5 if dtype == torch.float32 else 0.05
+    torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=tolerance)
+    assert (ours > 0).sum() > 100
+    upstream = torch.rand(ours.shape, device=device) * ((ours > 0) == (theirs > 0))
+    for a, b in zip(
+        torch.autograd.grad((ours * upstream).sum(), inputs),
+        torch.autograd.grad((theirs * upstream).sum(), inputs),
+        strict=True,
+    ):
+        if dtype == torch.float32:
+            torch.testing.assert_close(a.to_dense(), b, atol=1e-4, rtol=1e-4)
+        else:  # two positions may tie after rounding
+            flat = a.to_dense().float().flatten(), b.float().flatten()
+            assert torch.cosine_similarity(*flat, dim=0) > 0.99
