@@ -35,19 +35,20 @@ _WIDTH = 100
 def render() -> str:
     """The whole of `cli/README.md`."""
     sections = [_HEAD]
-    for ctx in _contexts(_context(main, "splade-es", None)):
+    for ctx in contexts():
         sections.append(f"## {ctx.command_path}\n\n```\n{_help(ctx)}\n```\n")
     return "\n".join(sections)
 
 
-def _contexts(ctx: click.Context) -> Iterator[click.Context]:
-    """A command and all below it, in the order of the help."""
+def contexts(ctx: click.Context | None = None) -> Iterator[click.Context]:
+    """A command, by default `splade-es`, and all below it, in the order of the help."""
+    ctx = ctx or _context(main, "splade-es", None)
     yield ctx
     if isinstance(ctx.command, click.Group):
         for name in ctx.command.list_commands(ctx):
             command = ctx.command.get_command(ctx, name)
             assert command is not None
-            yield from _contexts(_context(command, name, ctx))
+            yield from contexts(_context(command, name, ctx))
 
 
 def _context(command: click.Command, name: str, parent: click.Context | None) -> click.Context:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import click
@@ -104,8 +104,11 @@ def train(
     given = {name: value for name, value in options.items() if value is not None}
     config = make_config(config_file, given, data=data, model=model, output=output)
     keep_freed_memory()
-    with df_engine(config) as engine, stop_event() as stop:
-        for log in operations.train_steps(config, resume=resume, engine=engine, stop=stop):
+    with df_engine(config) as engine, stop_event() as stop, closing(_ReadingBar()) as reading:
+        for log in operations.train_steps(
+            config, resume=resume, engine=engine, stop=stop, reading=reading.move
+        ):
+            reading.close()
             if as_json:
                 print_json(log)
             else:
@@ -145,6 +148,27 @@ def df_engine(config: TrainConfig) -> Iterator[Engine | None]:
 
     with connect(os.environ.get("SPLADE_ES_URL")) as engine:
         yield engine
+
+
+class _ReadingBar:
+    """A bar while the training data is read, on a terminal, if that takes more than a moment."""
+
+    def __init__(self) -> None:
+        self._what = ""
+        self._bar: Any = None
+
+    def move(self, what: str, count: int) -> None:
+        from tqdm import tqdm
+
+        if what != self._what:
+            self.close()
+            self._what = what
+            self._bar = tqdm(desc=f"Reading {what}", unit=f" {what}", disable=None, delay=1)
+        self._bar.update(count - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
 
 def _print(log: TrainProgress) -> None:

@@ -184,11 +184,13 @@ def train_steps(
     resume: bool = False,
     engine: Engine | None = None,
     stop: threading.Event | None = None,
+    reading: Callable[[str, int], object] | None = None,
 ) -> Generator[TrainProgress, None, None]:
     """`train`, step by step: an iterator of its log lines.
 
-    stop: when it is set, the step is finished, a checkpoint written, and Interrupted raised. The
-    other parameters are those of `train`.
+    stop: when it is set, the step is finished, a checkpoint written, and Interrupted raised;
+    reading: called while the training data is read, with what is read, such as "rows", and their
+    number so far. The other parameters are those of `train`.
     """
     from splade_es.training.config import TrainConfig
     from splade_es.training.loop import train_steps as steps
@@ -196,7 +198,11 @@ def train_steps(
     check_type("config", config, TrainConfig)
     check_type("resume", resume, bool)
     return steps(
-        config, resume=resume, engine=None if engine is None else engine._engine, stop=stop
+        config,
+        resume=resume,
+        engine=None if engine is None else engine._engine,
+        stop=stop,
+        reading=reading,
     )
 
 
