@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 SETUP = .venv/.setup
+RING = not slow
 LINKS = splade_es/cli splade_es/training splade_es/mappings
 
 .PHONY: help setup demo test test-all test-clients test-lowest browser check wheel lock clean
@@ -30,28 +31,29 @@ $(BIN)/uv:
 demo: $(SETUP)  ## train, index, search and measure on Python's documentation
 	$(BIN)/splade-es demo
 
-test: check browser  ## lint, types, the wheel, and the tests with both real servers
-	$(BIN)/python -m pytest
+test: check browser test-clients  ## lint, types, the wheel, and the tests with both real servers
+	$(BIN)/python -m pytest -m '$(RING)'
 
-test-all: check browser test-clients  ## the same with the slow ring: older servers, long runs
-	$(BIN)/python -m pytest -m 'slow or not slow'
+test-all: RING = slow or not slow
+test-all: test  ## the same with the slow ring: older servers, long runs
 
-# constraints.txt pins client 8, which every other test runs with; here client 9 comes before it on
-# the path.
+# constraints.txt pins version 8, which all other tests run with; here 9 comes before it on the path.
 test-clients: $(SETUP)  ## the tests of Elasticsearch with version 9 of its client
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --upgrade --target .cache/client-9 \
 		'elasticsearch>=9,<10'
-	PYTHONPATH=.cache/client-9 $(BIN)/python -m pytest -m 'slow or not slow' \
-		-k 'elasticsearch and not opensearch' tests/engines
+	PYTHONPATH=.cache/client-9 $(BIN)/python -m pytest -m '$(RING)' \
+		-k '(elasticsearch or test_clients) and not old-elasticsearch' tests/engines
 
-# What the command line adds, the tests need and no package asks for, comes in its newest version.
-test-lowest: $(SETUP)  ## the tests that need no server, with the lowest versions allowed
+# The tools of the tests come in their newest versions: they are no part of what is tried.
+test-lowest: $(SETUP)  ## the tests of the library with the lowest versions that it allows
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .cache/lowest
-	$(BIN)/uv pip install --quiet --python .cache/lowest/bin/python --resolution lowest-direct -e .
-	$(BIN)/uv pip install --quiet --python .cache/lowest/bin/python pytest hypothesis
+	$(BIN)/uv pip install --quiet --python .cache/lowest/bin/python --resolution lowest-direct \
+		-e '.[aws,parquet,serve,teacher]'
+	$(BIN)/uv pip install --quiet --python .cache/lowest/bin/python \
+		hypothesis pytest sentencepiece trustme
 	$(BIN)/uv pip list --quiet --python .cache/lowest/bin/python
-	.cache/lowest/bin/python -m pytest -k 'not opensearch and not elasticsearch' \
-		tests/data tests/models tests/encoders tests/engines tests/indexing tests/search
+	.cache/lowest/bin/python -m pytest tests/data tests/encoders tests/engines tests/indexing \
+		tests/inspection tests/models tests/search tests/vectors
 
 # The tests of the page skip without one; where CI is set they must not.
 browser:

@@ -34,6 +34,8 @@ class ElasticsearchEngine(ServerEngine):
                 f"The server at {self.where} is Elasticsearch {version}", "It must be 8 or newer."
             )
         self.feature_fields = _feature_fields(numbers)
+        #: A server refuses every request of a newer client, except where Elastic runs it for many.
+        self._client_is_newer = bool(numbers) and elasticsearch.__version__[0] > numbers[0]
         if numbers >= (9, 2):
             self.whole_source = {"exclude_vectors": False}
         hosts: list[Any] = list(address.urls)
@@ -62,6 +64,9 @@ class ElasticsearchEngine(ServerEngine):
         try:
             return client.perform_request(method, path, headers=headers, body=body).body
         except elasticsearch.ApiError as exc:
+            refused = method == "HEAD" or exc.message == "media_type_header_exception"
+            if refused and exc.meta.status == 400 and self._client_is_newer:
+                raise self._refusal() from exc
             after = exc.meta.headers.get("retry-after")
             raise engine_error(exc.meta.status, exc.body, self.label, after) from exc
         except elastic_transport.TlsError as exc:
@@ -72,6 +77,14 @@ class ElasticsearchEngine(ServerEngine):
             raise unreachable(self.label, exc) from exc
         except elastic_transport.TransportError as exc:  # no JSON, mostly
             raise unreadable(self.label) from exc
+
+    def _refusal(self) -> EngineError:
+        client = elasticsearch.__version__[0]
+        return EngineError(
+            f"The server at {self.where} is Elasticsearch {self.version}, which refuses version "
+            f"{client} of the Python client",
+            f"Run: pip install 'elasticsearch<{client}'",
+        )
 
     def close(self) -> None:
         """See `Engine.close`."""
