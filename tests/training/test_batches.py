@@ -58,8 +58,8 @@ def test_drawing_positives_and_negatives() -> None:
     assert draw(rich, None, "x").negatives == rich.negatives
 
 
-def banned(batch: Batch) -> list[tuple[int, int]]:
-    return [(int(q), int(n)) for q, n in torch.nonzero(batch.targets.banned)]
+def excluded(batch: Batch) -> list[tuple[int, int]]:
+    return [(int(q), int(n)) for q, n in torch.nonzero(batch.targets.excluded)]
 
 
 def test_texts_of_a_batch_and_whose_they_are() -> None:
@@ -70,8 +70,8 @@ def test_texts_of_a_batch_and_whose_they_are() -> None:
     ])  # fmt: skip
     assert batch.documents == ["p0", "n", "p1", "p2", "m", "o"]
     assert batch.sizes == [2, 1, 3]
-    assert batch.targets.own.tolist() == [[0, 1, -1], [2, -1, -1], [3, 4, 5]]
-    assert batch.targets.teacher is None and banned(batch) == []
+    assert batch.targets.candidates.tolist() == [[0, 1, -1], [2, -1, -1], [3, 4, 5]]
+    assert batch.targets.teacher is None and excluded(batch) == []
 
 
 def test_known_positives_are_no_negatives() -> None:
@@ -81,7 +81,7 @@ def test_known_positives_are_no_negatives() -> None:
         example(2, negatives=("p1's negative",), negative_keys=("p0",)),
     ])  # fmt: skip
     # documents: p0, p0 again, p2, p0 as a negative of query 2
-    assert banned(batch) == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 3)]
+    assert excluded(batch) == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 3)]
 
 
 def test_what_the_teacher_takes_for_relevant_is_no_negative() -> None:
@@ -89,6 +89,6 @@ def test_what_the_teacher_takes_for_relevant_is_no_negative() -> None:
         0, negatives=("near", "far"), negative_keys=("near", "far"),
         positive_scores=(5.0,), negative_scores=(4.5, 1.0),
     )  # fmt: skip
-    assert banned(make_batch([scored], margin=1.0)) == [(0, 1)]
-    assert banned(make_batch([scored], margin=0.1)) == []
-    assert banned(make_batch([scored], margin=None)) == []
+    assert excluded(make_batch([scored], margin=1.0)) == [(0, 1)]
+    assert excluded(make_batch([scored], margin=0.1)) == []
+    assert excluded(make_batch([scored], margin=None)) == []

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from splade_es.errors import SpladeEsError, TrainingError
-from splade_es.training import data
 from splade_es.training.data import Example, Examples, read_examples
 
 PAIR = {"query": "q", "positive": "p"}
@@ -150,20 +149,23 @@ def test_a_beir_folder_has_one_row_a_query_with_all_its_positives(tmp_path: Path
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"query": "q"}, "no positive. Give each row at least one"),
-        ({"query": "q", "positives": []}, "no positive."),
+        ({"query": "q"}, "there is no positive. Give each row at least one"),
+        ({"query": "q", "positives": []}, "there is no positive."),
         ({"positive": "p"}, "the query is null, not a text"),
         ({**PAIR, "query": " "}, "the query is empty"),
         ({**PAIR, "query": 3}, "the query is a number, not a text"),
         ({"query": "q", "positives": ["p", ""]}, "positive 2 is empty"),
         ({**PAIR, "negatives": ["n", None]}, "negative 2 is null, not a text"),
         ({**PAIR, "negative": {"text": "n"}}, "negative 1 is an object, not a text"),
-        ({**PAIR, "negatives": ["n", "p"]}, "negative 2 is a positive of the same query. Take"),
-        ({**PAIR, "scores": [1, 2]}, "2 scores for 1 positive and 0 negatives. Give one for"),
+        (
+            {**PAIR, "negatives": ["n", "p"]},
+            "negative 2 is also a positive of the same query. Remove it from",
+        ),
+        ({**PAIR, "scores": [1, 2]}, "2 scores for 1 positive and 0 negatives. Give a score for"),
         ({**PAIR, "negative": "n", "scores": [1]}, "1 score for 1 positive and 1 negative."),
-        ({**PAIR, "scores": ["1"]}, 'the score "1" is no finite number'),
-        ({**PAIR, "scores": [True]}, "the score true is no finite number"),
-        ({**PAIR, "scores": [1e39]}, "the score 1e+39 is no finite number"),
+        ({**PAIR, "scores": ["1"]}, 'the score "1" is not a finite number'),
+        ({**PAIR, "scores": [True]}, "the score true is not a finite number"),
+        ({**PAIR, "scores": [1e39]}, "the score 1e+39 is not a finite number"),
         ({**PAIR, "scores": [10**400]}, "the score 1000"),
         ({"query": "q", "positives": ["p", "r"], "positive_ids": ["1"]}, "1 id for 2 positives"),
         ({**PAIR, "negative": "n", "negative_ids": ["1", "2"]}, "1 id for 1 positive and 2 for 1"),
@@ -171,7 +173,7 @@ def test_a_beir_folder_has_one_row_a_query_with_all_its_positives(tmp_path: Path
         ({**PAIR, "positive_id": True}, 'an id in "positive_id" is a boolean. Make it a string'),
         (
             {**PAIR, "negative": "n", "positive_id": "1", "negative_ids": ["1"]},
-            "negative 1 is a positive of the same query",
+            "negative 1 is also a positive of the same query",
         ),
         ([1], "an array, not an object; write one object on each line"),
     ],
@@ -184,16 +186,22 @@ def test_a_bad_row_is_named(tmp_path: Path, row: Any, said: str) -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"query_id": "9", "positive_id": "d1"}, "query 9 is in no corpus. Check the id"),
-        ({"query_id": "7", "positive_id": "17"}, "document 17 is in no corpus. Check the id"),
+        (
+            {"query_id": "9", "positive_id": "d1"},
+            "the text of query 9 is not in the data. Check the id",
+        ),
+        (
+            {"query_id": "7", "positive_id": "17"},
+            "the text of document 17 is not in the data. Check the id",
+        ),
         ({"query_id": "7", "positive_id": "d4"}, "document d4 is empty"),
         (
             {"query_id": "7", "positive_id": "d1", "negative_ids": ["d1"]},
-            "document d1 is a positive of the same query",
+            "document d1 is also a positive of the same query",
         ),
         (  # another id, the same text
             {"query_id": "7", "positive_id": "d2", "negative_ids": ["d3", "d5"]},
-            "document d5 is a positive of the same query",
+            "document d5 is also a positive of the same query",
         ),
     ],
 )
@@ -205,8 +213,8 @@ def test_a_bad_row_of_ids_is_named(tmp_path: Path, row: Any, said: str) -> None:
 def test_ids_without_a_corpus(tmp_path: Path) -> None:
     path = write(tmp_path / "ids.jsonl", {"query": "q", "positive_id": "d1"})
     assert error(path) == (
-        f"{path}:1: document d1 is in no corpus. "
-        "Check the id, or give the folder with the texts (--corpus)."
+        f"{path}:1: the text of document d1 is not in the data. "
+        "Check the id, or set `corpus` to the folder with the texts."
     )
 
 
@@ -220,44 +228,60 @@ def test_a_bad_line_of_the_corpus_is_named(tmp_path: Path) -> None:
 def test_a_loss_that_needs_scores(tmp_path: Path, row: Any) -> None:
     path = write(tmp_path / "pairs.jsonl", {**PAIR, "negative": "n", "scores": [2, 1]}, row)
     assert error(path, needs_scores=True) == (
-        f'{path}:2: no negatives with "scores", which this loss needs. '
-        "Add a teacher's scores, or train with --loss infonce."
+        f'{path}:2: there are no negatives with "scores", which this loss needs. '
+        "Add the scores of a teacher, or set `loss` to infonce."
     )
 
 
 def test_no_rows(tmp_path: Path) -> None:
     path = write(tmp_path / "pairs.jsonl")
-    assert error(path) == f'{path}: no training rows. Write rows with "query" and "positive".'
+    assert error(path) == (
+        f'{path}: there are no training rows. Write rows with "query" and "positive".'
+    )
 
 
 def test_a_full_disk_is_an_error_of_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "_SCHEMA", f"{data._SCHEMA}; PRAGMA max_page_count=20")
+    connect = sqlite3.connect
+
+    def connect_to_a_small_disk(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        database: sqlite3.Connection = connect(*args, **kwargs)
+        database.execute("PRAGMA max_page_count=20")
+        return database
+
+    monkeypatch.setattr(sqlite3, "connect", connect_to_a_small_disk)
     path = write(tmp_path / "pairs.jsonl", *[{"query": "q", "positive": "p" * 4000}] * 50)
     assert error(path) == (
         f"{path}: cannot be kept in a temporary file (database or disk is full). "
-        "Free some space, or let TMPDIR name a directory that has more."
+        "Free some space, or set TMPDIR to a directory that has more."
     )
 
 
-def test_closed_by_with_and_by_the_garbage_collector(tmp_path: Path) -> None:
+def test_closed_by_with_and_by_the_garbage_collector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write(tmp_path / "pairs.jsonl", PAIR)
     with read_examples(path) as examples:
         pass
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         examples[0]
-    database = read_examples(path)._db
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3,
+        "connect",
+        lambda *args, **kwargs: opened.append(connect(*args, **kwargs)) or opened[0],
+    )
+    read_examples(path)
     gc.collect()
+    [database] = opened
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         database.execute("SELECT 1")
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs Linux's /proc")
-def test_examples_are_on_disk_in_a_file_without_a_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(data, "_CACHE_KIB", 100)
+def test_examples_are_on_disk_in_a_file_without_a_name(tmp_path: Path) -> None:
     path = write(tmp_path / "pairs.jsonl", *[{"query": "q", "positive": "p" * 4000}] * 500)
 
     def sizes() -> list[int]:
@@ -269,7 +293,7 @@ def test_examples_are_on_disk_in_a_file_without_a_name(
         ]
 
     before = sizes()
-    with read_examples(path):
+    with read_examples(path, cache_kib=100):
         # nearly all of 2 MB: the cache is small
         assert len(sizes()) == len(before) + 1 and sum(sizes()) - sum(before) > 1_500_000
     assert sizes() == before
@@ -304,5 +328,21 @@ def test_positions_are_read_at_random(tmp_path: Path) -> None:
 
 
 def test_an_unknown_format_is_refused_with_the_names(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r'no format "tevatron"\. Give one of splade-es'):
+    with pytest.raises(
+        TrainingError, match=r'there is no format "tevatron"\. Give one of splade-es'
+    ):
         read_examples(write(tmp_path / "t.jsonl", PAIR), format="tevatron")
+
+
+def test_a_callback_hears_what_is_read(tmp_path: Path) -> None:
+    rows = [{"query_id": "7", "positive_id": "d1"}] * 2500
+    calls: list[tuple[str, int]] = []
+    path = write(tmp_path / "t.jsonl", *rows)
+    read_examples(
+        path,
+        corpus=beir(tmp_path / "beir"),
+        reading=lambda what, count: calls.append((what, count)),
+    ).close()
+    assert calls == [
+        ("queries", 2), ("documents", 5), ("rows", 1000), ("rows", 2000), ("rows", 2500),
+    ]  # fmt: skip

@@ -123,24 +123,38 @@ def test_a_positive_without_a_score_stays_known(tmp_path: Path) -> None:
     assert (some.positives, some.positive_keys) == (("hundred",), ("100", "11"))
     assert (none.positives, none.negatives) == (("sixteen",), ("twelve",))
     assert none.positive_scores is none.negative_scores is None
-    assert "hard_negative_scores.ndjson:2: no negatives with" in error(tmp_path, needs_scores=True)
+    assert "hard_negative_scores.ndjson:2: there are no negatives with" in error(
+        tmp_path, needs_scores=True
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "row", "said"),
     [
-        ("triplets", {"qid": 3, "pos_doc_id": 17, "neg_doc_id": 12}, "document 17 is in no corpus"),
-        ("triplets", {"qid": 5, "pos_doc_id": 11, "neg_doc_id": 12}, "query 5 is in no corpus"),
-        ("triplets", {"qid": 3, "pos_doc_id": 11}, '0 ids in "neg_doc_id". Give it one'),
+        (
+            "triplets",
+            {"qid": 3, "pos_doc_id": 17, "neg_doc_id": 12},
+            "the text of document 17 is not in the data",
+        ),
+        (
+            "triplets",
+            {"qid": 5, "pos_doc_id": 11, "neg_doc_id": 12},
+            "the text of query 5 is not in the data",
+        ),
+        ("triplets", {"qid": 3, "pos_doc_id": 11}, '0 ids in "neg_doc_id". Give one id'),
         (  # a positive by the list
             "triplets",
             {"qid": 3, "pos_doc_id": 11, "neg_doc_id": 100},
-            "document 100 is a positive of the same query",
+            "document 100 is also a positive of the same query",
         ),
         ("hard_negative_scores", {"qid": 3, "scores": [1]}, '"scores" is an array. Make it an'),
-        ("hard_negative_scores", {"qid": 3, "scores": {"11": 1, "17": 0}}, "document 17 is in no"),
+        (
+            "hard_negative_scores",
+            {"qid": 3, "scores": {"11": 1, "17": 0}},
+            "the text of document 17 is not in the data",
+        ),
         ("hard_negative_scores", {"qid": 3, "scores": {"11": None, "12": 0}}, "the score null is"),
-        ("positive_lists", {"qid": 3, "positive_doc_ids": []}, "no positive."),
+        ("positive_lists", {"qid": 3, "positive_doc_ids": []}, "there is no positive."),
         ("doc_master", {"doc_id": 1, "text": 5}, '"text" is a number. Make it a string'),
     ],
 )
@@ -153,11 +167,13 @@ def test_light_splade_misses_a_file_or_a_query(tmp_path: Path) -> None:
     folder = light_splade(tmp_path)
     path = write(folder / "hard_negative_scores.ndjson", {"qid": 3, "scores": {"11": 1, "12": 0}})
     assert error(tmp_path) == (
-        f"{path}: no scores of query 4, which {folder}/positive_lists.ndjson has. "
-        "Score its candidates too, or take the query out."
+        f"{path}: there are no scores of query 4, which {folder}/positive_lists.ndjson has. "
+        "Score its candidates too, or remove the query."
     )
     (folder / "doc_master.ndjson").unlink()
-    assert error(tmp_path).startswith(f"{folder}: no doc_master.ndjson. A light-splade folder has")
+    assert error(tmp_path).startswith(
+        f"{folder}: there is no doc_master.ndjson. A light-splade folder has"
+    )
 
 
 # naver
@@ -246,8 +262,8 @@ def test_a_pickle_of_anything_else_is_refused_and_not_executed(
     text = error(tmp_path)
     assert text.startswith(f"{path}: the pickle {said}")
     assert text.endswith(
-        "nothing but dicts of strings and finite numbers is read. Write it as "
-        "{query: {document: float(score)}}; numpy's numbers must become float."
+        "only dicts of strings and finite numbers are read. Write it as "
+        "{query: {document: float(score)}}, with numbers of numpy turned into float."
     )
     assert not (tmp_path / "executed").exists()
 
@@ -266,10 +282,10 @@ def test_a_damaged_pickle(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(gzip.decompress(whole)[:-5]))
     assert error(tmp_path).startswith(f"{path}: the pickle is damaged or cut short (")
     for code, said in (
-        (b"\x80\x04}", "it ends before its end"),
+        (b"\x80\x04}", "it is incomplete"),
         (b"\x80\x04}s.", "pop from empty list"),
         (b"\x80\x04}(K\x03u.", "a key without a value"),
-        (b"\x80\x04}\xff", "no instruction b'\\xff'"),
+        (b"\x80\x04}\xff", "there is no instruction b'\\xff'"),
         (b"\x80\x04}J\x01", "unpack requires a buffer of 4 bytes"),
     ):
         path.write_bytes(code)  # plain, not gzip
@@ -296,9 +312,9 @@ def test_naver_triplets(tmp_path: Path, name: str) -> None:
         ("q\tp", "2 columns. Triplets have three"),
         ("q\tp\tn\t1", "4 columns. Triplets have three"),
         ("q\tp\tn\tone\t2", "could not convert string to float: 'one'. Columns four and five are"),
-        ("q\tp\tn\tnan\t2", "the score NaN is no finite number"),
+        ("q\tp\tn\tnan\t2", "the score NaN is not a finite number"),
         ("q\t\tn", "positive 1 is empty"),
-        ("q\tp\tp", "negative 1 is a positive of the same query"),
+        ("q\tp\tp", "negative 1 is also a positive of the same query"),
     ],
 )
 def test_a_bad_triplet_is_named(tmp_path: Path, line: str, said: str) -> None:
@@ -310,18 +326,24 @@ def test_a_bad_triplet_is_named(tmp_path: Path, line: str, said: str) -> None:
 def test_naver_misses_a_file(tmp_path: Path) -> None:
     folder = naver(tmp_path)
     assert error(folder, format="naver") == (
-        f"{folder}: no scores or triplets. Looked for hard_negatives_scores/*.pkl.gz, "
+        f"{folder}: there are no scores or triplets. Looked for hard_negatives_scores/*.pkl.gz, "
         "scores/*.pkl.gz, *.pkl.gz, triplets/raw.tsv, splade_triplets/raw.tsv, "
-        "distil_mse/raw.tsv, raw.tsv; put it at one of these."
+        "distil_mse/raw.tsv, raw.tsv; put them in one of these places."
     )
     path = write_pickle(folder, {3: {11: 1.0, 12: 0.5}})
     (folder / "train_queries" / "qrels.json").write_text("[]")
-    assert error(folder).startswith(f"{folder}/train_queries/qrels.json: no judgements (")
+    assert error(folder).startswith(
+        f"{folder}/train_queries/qrels.json: there are no judgements in it ("
+    )
     (folder / "train_queries" / "qrels.json").unlink()
-    assert error(folder).startswith(f"{folder}: no judgements. Looked for train_queries/qrels.json")
+    assert error(folder).startswith(
+        f"{folder}: there are no judgements. Looked for train_queries/qrels.json"
+    )
     Path(path).with_name("other.pkl.gz").write_bytes(b"")
     (folder / "qrels.json").write_text('{"3": {"11": 1}}')
-    assert "2 files of scores (cross-encoder-scores.pkl.gz, other.pkl.gz). Leave" in error(folder)
+    assert "2 files of scores (cross-encoder-scores.pkl.gz, other.pkl.gz). Leave only" in error(
+        folder
+    )
 
 
 # yast, and the OpenSearch sample
@@ -394,11 +416,13 @@ def test_opensearch_sample(tmp_path: Path) -> None:
     assert (ranked.positives, ranked.negatives) == (("b",), ("a", "c"))
     assert (ranked.positive_scores, ranked.negative_scores) == ((9.0,), (1.0, 4.5))
     path = write(tmp_path / "t.jsonl", {"query": "q", "docs": ["a", "b"]})
-    assert error(path).startswith(f'{path}:1: "docs" without "scores", which say which of them')
+    assert error(path).startswith(
+        f'{path}:1: there are "docs" without "scores", which show the positive among them'
+    )
     path = write(tmp_path / "t.jsonl", {"query": "q", "docs": ["a", "b"], "scores": [2]})
-    assert error(path).startswith(f"{path}:1: 1 scores for 2 documents. Give one for each")
+    assert error(path).startswith(f"{path}:1: 1 scores for 2 documents. Give a score for each")
     path = write(tmp_path / "t.jsonl", {"query": "q", "docs": ["a", "b"], "scores": [2, None]})
-    assert error(path).startswith(f"{path}:1: the score null is no finite number")
+    assert error(path).startswith(f"{path}:1: the score null is not a finite number")
 
 
 # sentence-transformers
@@ -527,14 +551,17 @@ def test_a_damaged_parquet_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"query": "q", "answer": "p", "label": 0}, "a pair with the label 0, of which only 1"),
+        ({"query": "q", "answer": "p", "label": 0}, "a pair has the label 0, but only 1 makes"),
         ({"a": "q", "b": "p", "c": "n", "label": [1, 2, 3]}, "3 numbers in the label, and 1 neg"),
         ({"a": "q", "b": "p", "c": "n", "d": "m", "label": 1}, "1 numbers in the label, and 2 neg"),
-        ({"a": "q", "b": "p", "c": "n", "label": "x"}, 'the score "x" is no finite number'),
-        ({"a": "q", "b": "p", "c": "n", "d": "m", "label": ["x", 1]}, 'the score "x" is no finite'),
+        ({"a": "q", "b": "p", "c": "n", "label": "x"}, 'the score "x" is not ate number'),
+        (
+            {"a": "q", "b": "p", "c": "n", "d": "m", "label": ["x", 1]},
+            'the score "x" is not a',
+        ),
         ({"query_id": 3, "a": "q", "b": "p"}, 'column "query_id" holds ids, and columns are read'),
         ({"a": "q", "b": "p", "c": None}, "negative 1 is null, not a text"),
-        ({"a": "q", "b": ["n", "m"], "labels": [0, 0]}, "no positive."),
+        ({"a": "q", "b": ["n", "m"], "labels": [0, 0]}, "there is no positive."),
         ({"label": 1}, "the query is null, not a text"),
     ],
 )
@@ -570,8 +597,11 @@ def test_own_rows_are_known_with_all_their_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ('{"_id": "7", "text": "a document"}', 'a row with "_id", "text" is in no known format'),
-        ("{}", "a row with nothing is in no known format"),
+        (
+            '{"_id": "7", "text": "a document"}',
+            'the format of a row with "_id", "text" is unknown',
+        ),
+        ("{}", "the format of a row with nothing is unknown"),
         ("query,positive", "neither JSON, nor columns with tabs, nor Parquet. Check the path, or"),
         ('{"query": "q"', "broken JSON at column"),
         ("[1]", "an array, not an object"),
@@ -585,9 +615,9 @@ def test_a_file_that_no_reader_knows(tmp_path: Path, content: str, said: str) ->
 
 def test_a_folder_that_no_reader_knows(tmp_path: Path) -> None:
     assert error(tmp_path) == (
-        f"{tmp_path}: a folder in no known format: it has no state.json or *.parquet, "
+        f"{tmp_path}: the format of this folder is unknown: it has no state.json or *.parquet, "
         "query_master.ndjson (light-splade), corpus.jsonl (beir), *.pkl.gz or raw.tsv (naver). "
-        "Check the path, or name the format with --format: splade-es, yast, opensearch, "
+        "Check the path, or set `format` to one of splade-es, yast, opensearch, "
         "sentence-transformers, beir, light-splade, naver."
     )
     missing = tmp_path / "missing"
@@ -598,14 +628,18 @@ def test_a_format_that_does_not_fit_the_path(tmp_path: Path) -> None:
     path = write(tmp_path / "t.jsonl", {"query": "q", "positive": "p"})
     assert error(path, format="beir") == f"{path}: beir data is a folder. Give the folder."
     assert error(path, format="naver").startswith(f"{path}:1: 1 columns.")
-    assert error(tmp_path, format="yast").startswith(f"{tmp_path}: no state.json and no *.parquet.")
+    assert error(tmp_path, format="yast").startswith(
+        f"{tmp_path}: there is no state.json and no *.parquet."
+    )
     assert error(tmp_path, format="beir") == (
-        f"{tmp_path}: no corpus.jsonl and no queries.jsonl and no qrels/train.tsv. "
+        f"{tmp_path}: there is no corpus.jsonl and no queries.jsonl and no qrels/train.tsv. "
         "A BEIR folder to train on has corpus.jsonl, queries.jsonl, qrels/train.tsv, plain or .gz."
     )
     assert error(tmp_path, format="light-splade").startswith(
-        f"{tmp_path}: no query_master.ndjson and no doc_master.ndjson and no positive_lists.ndjson."
+        f"{tmp_path}: there is no query_master.ndjson and no doc_master.ndjson and no "
+        "positive_lists.ndjson."
     )
     assert error(path, format="yast", corpus=str(tmp_path)) == (
-        f"{path}: yast data has its own texts, and none from {tmp_path}. Leave out --corpus."
+        f"{path}: yast data has all texts itself, and takes none from {tmp_path}. "
+        "Leave out `corpus`."
     )

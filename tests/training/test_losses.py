@@ -10,7 +10,6 @@ from torch import Tensor
 
 from splade_es.training.losses import Targets, infonce, kl, margin_mse
 from splade_es.training.regularizers import (
-    above,
     anti_zero,
     df_flops,
     df_importance,
@@ -18,6 +17,7 @@ from splade_es.training.regularizers import (
     l1,
     noise,
     ramp,
+    without_sparse,
 )
 
 Q = torch.tensor([[1.0, 0.0, 2.0], [0.0, 3.0, 0.0]])
@@ -26,18 +26,20 @@ SCORES = Q @ D.T  # query 0 -> 3, 2 | 0, 2; query 1 -> 3, 0 | 3, 1.5
 
 
 def targets(
-    own: list[list[int]],
+    candidates: list[list[int]],
     teacher: list[list[float]] | None = None,
-    banned: list[tuple[int, int]] | None = None,
+    excluded: list[tuple[int, int]] | None = None,
     texts: int = 4,
 ) -> Targets:
-    mask = torch.zeros(len(own), texts, dtype=torch.bool)
-    for place in banned or []:
+    mask = torch.zeros(len(candidates), texts, dtype=torch.bool)
+    for place in excluded or []:
         mask[place] = True
-    return Targets(torch.tensor(own), None if teacher is None else torch.tensor(teacher), mask)
+    return Targets(
+        torch.tensor(candidates), None if teacher is None else torch.tensor(teacher), mask
+    )
 
 
-OWN = [[0, 1], [2, 3]]
+CANDIDATES = [[0, 1], [2, 3]]
 
 
 def cross_entropy(scores: list[float], right: int) -> float:
@@ -46,34 +48,34 @@ def cross_entropy(scores: list[float], right: int) -> float:
 
 def test_infonce_takes_every_other_document_as_negative() -> None:
     expected = (cross_entropy([3, 2, 0, 2], 0) + cross_entropy([3, 0, 3, 1.5], 2)) / 2
-    assert infonce(SCORES, targets(OWN), 1.0).item() == pytest.approx(expected, rel=1e-5)
+    assert infonce(SCORES, targets(CANDIDATES), 1.0).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_infonce_divides_by_the_temperature() -> None:
     expected = (cross_entropy([6, 4, 0, 4], 0) + cross_entropy([6, 0, 6, 3], 2)) / 2
-    assert infonce(SCORES, targets(OWN), 0.5).item() == pytest.approx(expected, rel=1e-5)
+    assert infonce(SCORES, targets(CANDIDATES), 0.5).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_what_is_banned_is_no_negative() -> None:
+def test_what_is_excluded_is_no_negative() -> None:
     expected = (cross_entropy([3, 2, 2], 0) + cross_entropy([0, 3, 1.5], 1)) / 2
-    banned = targets(OWN, banned=[(0, 2), (1, 0)])
-    assert infonce(SCORES, banned, 1.0).item() == pytest.approx(expected, rel=1e-5)
+    excluded = targets(CANDIDATES, excluded=[(0, 2), (1, 0)])
+    assert infonce(SCORES, excluded, 1.0).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_margin_mse_compares_margins() -> None:
-    wanted = targets(OWN, [[5.0, 1.0], [2.0, 2.0]])
+    wanted = targets(CANDIDATES, [[5.0, 1.0], [2.0, 2.0]])
     expected = ((1 - 4) ** 2 + (1.5 - 0) ** 2) / 2  # margins 3-2 and 3-1.5
     assert margin_mse(SCORES, wanted, 1.0).item() == pytest.approx(expected)
 
 
 def test_kl_is_zero_for_the_teachers_own_distribution_and_right_elsewhere() -> None:
     # what the student says, but for a constant
-    assert kl(SCORES, targets(OWN, [[3.0, 2.0], [4.0, 2.5]]), 1.0).item() == pytest.approx(
+    assert kl(SCORES, targets(CANDIDATES, [[3.0, 2.0], [4.0, 2.5]]), 1.0).item() == pytest.approx(
         0, abs=1e-6
     )
     p = math.e / (1 + math.e)
     expected = (0.5 * math.log(0.5 / p) + 0.5 * math.log(0.5 / (1 - p))) / 2
-    assert kl(SCORES, targets(OWN, [[1.0, 1.0], [4.0, 2.5]]), 1.0).item() == pytest.approx(
+    assert kl(SCORES, targets(CANDIDATES, [[1.0, 1.0], [4.0, 2.5]]), 1.0).item() == pytest.approx(
         expected, rel=1e-5
     )
 
@@ -123,10 +125,10 @@ def test_the_losses_of_sentence_transformers(negatives: int) -> None:
     columns = [rows(1 + n, count) for n in range(1 + negatives)]
     # theirs has a column for each position, ours a query's own texts one after the other
     documents = torch.stack(columns, dim=1).reshape(-1, queries.shape[1])  # [N, V]
-    own = torch.arange(count * (1 + negatives)).view(count, -1)
+    candidates = torch.arange(count * (1 + negatives)).view(count, -1)
     teacher = torch.randn(count, 1 + negatives, generator=torch.Generator().manual_seed(9)) * 4
-    banned = torch.zeros(count, len(documents), dtype=torch.bool)
-    ours = Targets(own, teacher, banned)
+    excluded = torch.zeros(count, len(documents), dtype=torch.bool)
+    ours = Targets(candidates, teacher, excluded)
     scores = queries @ documents.T
     embeddings = [queries, *columns]
     margins = teacher[:, :1] - teacher[:, 1:]
@@ -153,7 +155,7 @@ def test_the_losses_of_sentence_transformers(negatives: int) -> None:
 def test_the_flops_of_sentence_transformers(threshold: int) -> None:
     texts = rows(3, 12)
     other = theirs("FlopsLoss", threshold=threshold or None).compute_loss_from_embeddings(texts)
-    same(flops(above(texts, threshold)), other, texts)
+    same(flops(without_sparse(texts, threshold)), other, texts)
 
 
 def test_flops_and_l1() -> None:
@@ -162,7 +164,7 @@ def test_flops_and_l1() -> None:
     assert l1(texts).item() == pytest.approx((4 + 3) / 2)
     assert noise(texts, torch.tensor([1, 2])).item() == pytest.approx(1.5)
     assert anti_zero(texts, texts[:1]).item() == pytest.approx(1 / 49 + 1 / 16)
-    assert torch.equal(above(texts, 1), torch.tensor([[1.0, 0.0, 3.0], [0.0, 0.0, 0.0]]))
+    assert torch.equal(without_sparse(texts, 1), torch.tensor([[1.0, 0.0, 3.0], [0.0, 0.0, 0.0]]))
 
 
 def test_df_flops_weighs_common_tokens_most() -> None:

@@ -10,21 +10,16 @@ from typing import Any
 
 import pytest
 
-from any_engine import META
+from any_engine import META, write_corpus
 from models import TEXTS
-from splade_es.cli.mine import mine
-from splade_es.data.rejects import rejects_file
-from splade_es.encoders.torch_encoder import Encoder
-from splade_es.engines import connect
 from splade_es.engines.base import Engine
-from splade_es.errors import IndexMissing, SpladeEsError
-from splade_es.indexing.load import index_corpus, index_meta, open_index
-from splade_es.quantize import Quantizer
-from splade_es.records import Action, Document, Query
+from splade_es.engines.connect import connect_engine
+from splade_es.errors import CorpusError, IndexMissing, SettingsError, SpladeEsError
+from splade_es.index_handle import Index
+from splade_es.progress import MineProgress
+from splade_es.records import Action, Query
 from splade_es.search.searcher import Searcher
-from splade_es.training import mining
-from splade_es.training.mining import Mined
-from splade_es.vectors.encode import encode_documents
+from splade_es.training.mining import MineSettings, mine_steps
 
 #: Ten documents that BM25 ranks d0, d1, ... for "heart": of one length, with fewer and fewer of it.
 RANKED = {f"d{n}": "heart " * (12 - n) + "bone " * n for n in range(10)}
@@ -47,19 +42,23 @@ def fill(engine: Engine, index: str, documents: dict[str, str]) -> None:
 @pytest.fixture
 def local(tmp_path: Path) -> Iterator[Engine]:
     """A local engine with RANKED in its index "ranked"."""
-    engine = connect(f"local:{tmp_path / 'home'}")
+    engine = connect_engine(f"local:{tmp_path / 'home'}")
     engine.index("ranked").create(META)
     fill(engine, "ranked", RANKED)
     yield engine
     engine.close()
 
 
-def mined(engine: Engine, data: str, output: Path, **settings: Any) -> list[dict[str, Any]]:
+def mined(
+    engine: Engine, data: str, output: Path, batch_queries: int = 64, **settings: Any
+) -> list[dict[str, Any]]:
     """The lines that BM25 gives, checked against the counts."""
-    counts = list(mine(data, engine, "ranked", str(output), **settings))[-1]
+    by_bm25: MineSettings = {"mode": "bm25", **settings}  # type: ignore[typeddict-item]
+    index = engine.index("ranked")
+    counts = list(mine_steps(index, data, str(output), by_bm25, batch_queries=batch_queries))[-1]
     lines = read(output)
     negatives = [len(line.get("negatives", [])) for line in lines]
-    assert counts == Mined(
+    assert counts == MineProgress(
         total=len({line["query"] for line in lines}),
         queries=len({line["query"] for line in lines}),
         lines=len(lines),
@@ -81,8 +80,9 @@ def test_negatives_are_hits_below_the_top_that_are_no_positives(
         {"query": "zebra", "positive": "a striped horse"},
     )
     output = tmp_path / "mined.jsonl"
-    (counts,) = mine(pairs, engine, index, str(output), skip_top=2, negatives=0)
-    assert counts == Mined(total=2, queries=2, lines=2, negatives=8, bare=1)
+    settings: MineSettings = {"mode": "bm25", "skip_top": 2, "negatives": 0}
+    (counts,) = mine_steps(engine.index(index), pairs, str(output), settings)
+    assert counts == MineProgress(total=2, queries=2, lines=2, negatives=8, bare=1)
     heart, zebra = read(output)
     assert heart["negative_ids"] == [*(f"d{n}" for n in range(3, 10)), "e"]
     assert heart["negatives"] == [*(RANKED[f"d{n}"] for n in range(3, 10)), "Bone heart"]
@@ -91,23 +91,17 @@ def test_negatives_are_hits_below_the_top_that_are_no_positives(
 
 
 def test_the_model_of_the_index_searches(engine: Engine, tiny_model: str, tmp_path: Path) -> None:
-    encoder = Encoder.load(tiny_model)
-    quantizer = Quantizer(100.0)
-    name = f"mining-{tmp_path.name.replace('_', '-')}".lower()
-    open_index(engine, name, index_meta(encoder, quantizer), recreate=True)
+    index = Index(engine, f"mining-{tmp_path.name.replace('_', '-')}".lower())
+    corpus = write_corpus(tmp_path / "corpus.jsonl", TEXTS)
+    index.load(corpus, tiny_model, rejects=str(tmp_path / "rejects"))
     try:
-        documents = (Document(id, text) for id, text in TEXTS.items())
-        with rejects_file(tmp_path / "rejects") as rejects:
-            encoded = encode_documents(documents, encoder, quantizer, rejects)
-            list(index_corpus(encoded, encoder.vocabulary, engine, name, rejects))
-        searcher = Searcher(engine, name)
+        searcher = Searcher(engine.index(index.name))
         (ranked,) = searcher.run([Query("q", "heart attack")], 4).values()
         pairs = write(tmp_path / "pairs.jsonl", {"query": "heart attack", "positive": "x"})
         output = str(tmp_path / "mined.jsonl")
-        settings: Any = {"depth": 4, "skip_top": 1, "negatives": 0}
-        list(mine(pairs, engine, name, output, searcher=searcher, **settings))
+        index.mine(pairs, output, depth=4, skip_top=1, negatives=0)
     finally:
-        engine.index(name).delete()
+        index.delete()
     (line,) = read(tmp_path / "mined.jsonl")
     assert line["negative_ids"] == list(ranked)[1:]
     assert line["negatives"] == [TEXTS[id] for id in list(ranked)[1:]]
@@ -159,9 +153,7 @@ def test_a_hit_with_the_text_of_a_positive_is_one(local: Engine, tmp_path: Path)
     assert body["negative_ids"] == [f"d{n}" for n in range(10)]
 
 
-def test_the_draw_depends_on_the_seed_and_the_query_alone(
-    local: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_draw_depends_on_the_seed_and_the_query_alone(local: Engine, tmp_path: Path) -> None:
     rows = [
         {"query": query, "positive": f"about {query}"}
         for query in ("heart", "Heart", "heart bone", "bone heart")
@@ -176,9 +168,9 @@ def test_the_draw_depends_on_the_seed_and_the_query_alone(
     # the same hits, and yet not the same ranks, which one seed for all queries would draw
     assert lines[0]["negative_ids"] != lines[1]["negative_ids"]
 
-    monkeypatch.setattr(mining, "_BATCH_QUERIES", 1)
     backwards = write(tmp_path / "backwards.jsonl", *reversed(rows))
-    assert mined(local, backwards, tmp_path / "b.jsonl", **settings) == lines[::-1]
+    alone = mined(local, backwards, tmp_path / "b.jsonl", batch_queries=1, **settings)
+    assert alone == lines[::-1]
     other = mined(local, pairs, tmp_path / "c.jsonl", seed=1, **settings)
     assert [line["negative_ids"] for line in other] != [line["negative_ids"] for line in lines]
 
@@ -187,8 +179,11 @@ def test_few_hits_give_few_negatives(local: Engine, tmp_path: Path) -> None:
     pairs = write(tmp_path / "pairs.jsonl", {"query": "heart", "positive": "x"})
     line = mined(local, pairs, tmp_path / "a.jsonl", depth=5, skip_top=2, negatives=8)[0]
     assert sorted(line["negative_ids"]) == ["d2", "d3", "d4"]
-    assert mined(local, pairs, tmp_path / "b.jsonl", depth=2, skip_top=2) == [
-        {"query": "heart", "positive": "x"}
+    local.index("ranked").bulk([Action("rare", {"splade": {}, "text": "zebra"})])
+    local.index("ranked").refresh()
+    pairs = write(tmp_path / "pairs.jsonl", {"query": "zebra", "positive": "x"})
+    assert mined(local, pairs, tmp_path / "b.jsonl", depth=3, skip_top=2) == [
+        {"query": "zebra", "positive": "x"}
     ]
 
 
@@ -223,9 +218,9 @@ def test_a_beir_folder(local: Engine, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("qrels", "said"),
     [
-        ("q0\tnone\t1\n", 'document "none", a positive of query "q0", is not in corpus.jsonl. M'),
-        ("q0\tblank\t1\n", 'document "blank", a positive of query "q0", has no text. Mend the co'),
-        ("q0\td0\t0\n", ": no positives. Give queries with a relevant document."),
+        ("q0\tnone\t1\n", 'document "none", a positive of query "q0", is not in corpus.jsonl. C'),
+        ("q0\tblank\t1\n", 'document "blank", a positive of query "q0", has no text. Correct the'),
+        ("q0\td0\t0\n", ": there are no positives. Give queries with a relevant document."),
     ],
 )
 def test_a_bad_beir_folder_is_named(local: Engine, tmp_path: Path, qrels: str, said: str) -> None:
@@ -238,8 +233,8 @@ def test_a_bad_beir_folder_is_named(local: Engine, tmp_path: Path, qrels: str, s
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"query": "q"}, ':2: "positive" must be a text that is not empty. Mend or remove'),
-        ({"query": " ", "positive": "p"}, ':2: "query" must be a text that is not empty. Mend'),
+        ({"query": "q"}, ':2: "positive" must be a text that is not empty. Correct or re'),
+        ({"query": " ", "positive": "p"}, ':2: "query" must be a text that is not empty. Correct'),
         ({"query": "q", "positive": ["p"]}, ':2: "positive" must be a text that is not empty.'),
         ({"query": "q", "positive": "p", "positive_id": 1.5}, ':2: "positive_id" must be an id'),
         ({"query": "q", "positive": "p", "positive_id": ""}, ':2: "positive_id" must be an id, '),
@@ -266,7 +261,7 @@ def test_an_error_of_the_engine_leaves_what_was_there(local: Engine, tmp_path: P
     output = tmp_path / "out" / "mined.jsonl"
     output.parent.mkdir()
     with pytest.raises(IndexMissing):
-        list(mine(pairs, local, "none", str(output)))
+        list(mine_steps(local.index("none"), pairs, str(output), {"mode": "bm25"}))
     assert list(output.parent.iterdir()) == []
 
 
@@ -290,3 +285,28 @@ def test_an_output_that_cannot_be_written(local: Engine, tmp_path: Path) -> None
         f"{tmp_path}/none/out.jsonl: cannot be written (No such file or directory). "
         "Check the directory, its permissions and its free space."
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"depth": 0}, "`depth` is 0; it must be 1 to 10,000"),
+        ({"negatives": -1}, "`negatives` is -1; it must be 0 or more"),
+        ({"skip_top": -1}, "`skip_top` is -1; it must be 0 or more"),
+        (
+            {"skip_top": 5, "depth": 5},
+            "`skip_top` 5 leaves nothing of `depth` 5. Set `skip_top` below `depth`.",
+        ),
+        ({"model": "m"}, "`mode` bm25 searches without a `model`. Leave out `model`."),
+    ],
+)
+def test_settings_are_checked_at_the_call(
+    local: Engine, tmp_path: Path, settings: Any, said: str
+) -> None:
+    pairs = write(tmp_path / "pairs.jsonl", {"query": "q", "positive": "p"})
+    output = str(tmp_path / "out.jsonl")
+    with pytest.raises(SettingsError) as caught:
+        mine_steps(local.index("ranked"), pairs, output, {"mode": "bm25", **settings})
+    assert str(caught.value) == said
+    with pytest.raises(CorpusError, match="no such file"):
+        mine_steps(local.index("ranked"), "none.jsonl", output, {"mode": "bm25"})

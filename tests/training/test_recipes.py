@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from splade_es.training.config import TrainConfig, read_config, recipes
-from splade_es.training.loop import train
+from splade_es.training.config import TrainConfig
+from splade_es.training.config_file import read_config, recipes
+from splade_es.training.loop import train_steps
 
 LINE = '{"query": "heart %d", "positive": "heart attack", "negatives": %s, "scores": %s}\n'
 
@@ -43,7 +44,7 @@ def test_a_recipe_trains(name: str, tiny_model: str, tmp_path: Path) -> None:
         doc_length=16,
         precision="fp32",
     )
-    assert [log.step for log in train(small)] == [1]
+    assert [log.step for log in train_steps(small)] == [1]
 
 
 def test_recipes_are_named_where_there_is_none() -> None:

@@ -21,12 +21,13 @@ from transformers import (
 )
 
 from models import TEXTS, tiny_tokenizer
+from splade_es.encoders import torch_encoder
 from splade_es.encoders.torch_encoder import Encoder
-from splade_es.errors import SpladeEsError
+from splade_es.errors import CorpusError, SettingsError, SpladeEsError
 from splade_es.models.model import SpladeModel
 from splade_es.models.pair import EncoderPair, QueryTable
-from splade_es.training import scoring, teachers
-from splade_es.training.scoring import Scored, score
+from splade_es.progress import ScoreProgress
+from splade_es.training.scoring import score_lines
 from splade_es.training.teachers import SpladeTeacher
 
 HEART: dict[str, Any] = {
@@ -94,8 +95,14 @@ def write(path: Path, *rows: Any) -> str:
 
 
 def scored(path: str, teachers: list[str], output: Path, **settings: Any) -> list[dict[str, Any]]:
-    list(score(path, teachers, str(output), **settings))
+    list(score_lines(path, teachers, str(output), **settings))
     return [json.loads(line) for line in output.read_text().splitlines()]
+
+
+@pytest.fixture
+def float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encode in float32 on every CPU: in bfloat16 a vector depends a little on its batch."""
+    monkeypatch.setattr(torch_encoder, "compute_dtype", lambda precision, device: torch.float32)
 
 
 @pytest.fixture
@@ -108,8 +115,8 @@ def test_a_cross_encoders_logits_are_written_raw(
 ) -> None:
     teacher = cross_encoder(tmp_path / "teacher")
     capfd.readouterr()
-    (counts,) = score(lines, [teacher], str(tmp_path / "out.jsonl"))
-    assert counts == Scored(total=3, lines=3, pairs=7, bare=1)
+    (counts,) = score_lines(lines, [teacher], str(tmp_path / "out.jsonl"))
+    assert counts == ScoreProgress(total=3, lines=3, pairs=7, bare=1, seconds=counts.seconds)
     assert capfd.readouterr() == ("", "")  # what loads a model has much to say
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     for row, given, pairs in zip(rows, (HEART, EYE, BARE), PAIRS, strict=True):
@@ -119,14 +126,11 @@ def test_a_cross_encoders_logits_are_written_raw(
     assert max(numbers) > 1 or min(numbers) < 0  # no sigmoid
 
 
-def test_scores_do_not_depend_on_the_window(
-    lines: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scores_do_not_depend_on_the_window(lines: str, tmp_path: Path) -> None:
     teacher = cross_encoder(tmp_path / "teacher")
     together = scored(lines, [teacher], tmp_path / "a.jsonl")
-    monkeypatch.setattr(scoring, "_WINDOW_PAIRS", 1)
-    counts = [(c.lines, c.pairs) for c in map(copied, score(lines, [teacher], f"{tmp_path}/b"))]
-    assert counts == [(1, 4), (2, 6), (3, 7)]
+    steps = list(score_lines(lines, [teacher], f"{tmp_path}/b", window_pairs=1))
+    assert [(counts.lines, counts.pairs) for counts in steps] == [(1, 4), (2, 6), (3, 7)]
     alone = [json.loads(line) for line in (tmp_path / "b").read_text().splitlines()]
     for a, b in zip(together, alone, strict=True):
         assert a["scores"] == pytest.approx(b["scores"], abs=1e-5)
@@ -135,28 +139,25 @@ def test_scores_do_not_depend_on_the_window(
 def test_a_text_seen_lately_is_not_encoded_again(
     tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teacher = SpladeTeacher(tiny_model)
+    teacher = SpladeTeacher(tiny_model, cached_vectors=3)
     pairs = [("heart attack", TEXTS["heart"]), ("heart attack", TEXTS["flu"])]
     scores = teacher.score(pairs)
     seen: list[str] = []
+    encode = Encoder.encode
 
-    def encode(texts: list[str]) -> Any:
+    def recorded(self: Encoder, texts: list[str], **options: Any) -> Any:
         seen.extend(texts)
-        return Encoder.load(tiny_model).encode(texts)
+        return encode(self, texts, **options)
 
-    monkeypatch.setattr(teacher._encoder, "encode", encode)
+    monkeypatch.setattr(Encoder, "encode", recorded)
     assert teacher.score([*pairs[::-1], ("heart attack", "milk")])[:2] == scores[::-1]
     assert seen == ["milk"]
-    monkeypatch.setattr(teachers, "_KEPT_ROWS", 1)
-    assert teacher.score([("eye", TEXTS["flu"]), ("eye", "eye")])[1] > 0
-    teacher.score([("eye", TEXTS["heart"])])
-    assert seen == ["milk", "eye", TEXTS["heart"]]  # the oldest were forgotten
+    assert teacher.score([("heart attack", TEXTS["flu"]), ("heart attack", "eye")])[1] > 0
+    teacher.score([("heart attack", TEXTS["heart"])])
+    assert seen == ["milk", "eye", TEXTS["heart"]]  # the oldest was removed
 
 
-def copied(counts: Scored) -> Scored:
-    return Scored(counts.total, counts.lines, counts.pairs, counts.bare)
-
-
+@pytest.mark.usefixtures("float32")
 def test_a_splade_model_scores_by_dot_product(lines: str, tmp_path: Path, tiny_model: str) -> None:
     encoder = Encoder.load(tiny_model)
     rows = scored(lines, [tiny_model], tmp_path / "out.jsonl")
@@ -209,12 +210,13 @@ def encoder_rows(queries: Any, documents: Encoder, pairs: list[Any]) -> Any:
         )
 
 
+@pytest.mark.usefixtures("float32")
 def test_a_splade_model_with_a_table_for_queries(
     lines: str, tmp_path: Path, make_masked_lm: Callable[..., str]
 ) -> None:
     documents = SpladeModel.load(make_masked_lm())
     table = torch.linspace(0, 3, len(documents.decoder.weight))
-    EncoderPair(documents, QueryTable(table, documents.silent)).save(tmp_path / "idf")
+    EncoderPair(documents, QueryTable(table, documents.suppressed)).save(tmp_path / "idf")
     encoder = Encoder.load(str(tmp_path / "idf"))
     rows = scored(lines, [str(tmp_path / "idf")], tmp_path / "out.jsonl")
     ids = [encoder.vocabulary.index(token) for token in ("heart", "attack")]
@@ -248,8 +250,8 @@ def test_several_teachers_are_brought_to_one_range_and_averaged(
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"query": "q"}, ':2: "positive" must be a text that is not empty. Mend or remove'),
-        ({"positive": "p"}, ':2: "query" must be a text that is not empty. Mend or remove'),
+        ({"query": "q"}, ':2: "positive" must be a text that is not empty. Correct or rem'),
+        ({"positive": "p"}, ':2: "query" must be a text that is not empty. Correct or rem'),
         ({**BARE, "negatives": "n"}, ':2: "negatives" must be a list of texts that are not em'),
         ({**BARE, "negatives": ["n", ""]}, ':2: "negatives" must be a list of texts that are'),
         ({**BARE, "negative": 3}, ':2: "negatives" must be a list of texts that are not empty.'),
@@ -268,9 +270,9 @@ def test_a_bad_line_is_named_before_a_teacher_is_loaded(
 
 def test_no_lines(tmp_path: Path) -> None:
     path = write(tmp_path / "lines.jsonl")
-    with pytest.raises(SpladeEsError, match=r"no lines\. Write lines with"):
+    with pytest.raises(SpladeEsError, match=r"there are no lines\. Write lines with"):
         scored(path, ["/no/such/teacher"], tmp_path / "out.jsonl")
-    with pytest.raises(SpladeEsError, match=r"stdin cannot be read twice\. Give a file\."):
+    with pytest.raises(SpladeEsError, match=r"Standard input cannot be read twice\. Give a file\."):
         scored("-", ["/no/such/teacher"], tmp_path / "out.jsonl")
 
 
@@ -281,7 +283,7 @@ def test_the_input_is_not_overwritten(lines: str) -> None:
     assert Path(lines).read_text() == before
 
 
-def test_a_number_that_is_none_is_named(lines: str, tmp_path: Path) -> None:
+def test_a_score_that_is_not_finite_is_named(lines: str, tmp_path: Path) -> None:
     teacher = cross_encoder(tmp_path / "teacher")
     model = BertForSequenceClassification.from_pretrained(teacher)
     with torch.no_grad():
@@ -290,7 +292,7 @@ def test_a_number_that_is_none_is_named(lines: str, tmp_path: Path) -> None:
     with pytest.raises(SpladeEsError) as caught:
         scored(lines, [teacher], tmp_path / "out.jsonl")
     assert str(caught.value) == (
-        f"{lines}:2: the teacher {teacher} gives a score that is no finite number. "
+        f"{lines}:2: the teacher {teacher} gives a score that is not finite. "
         "Choose another teacher, or remove the line."
     )
     assert not list(tmp_path.glob("out*"))
@@ -311,19 +313,21 @@ def refused(lines: str, teacher: Path | str, output: Path) -> str:
 def test_what_is_no_teacher(lines: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     output = tmp_path / "out.jsonl"
-    gone = "TEACHER: no such directory, and the Hugging Face hub gave no such model. " + HINT
+    gone = (
+        "TEACHER: there is no such directory, and the Hugging Face hub gave no such model. " + HINT
+    )
     assert refused(lines, tmp_path / "none", output) == gone
     assert refused(lines, "no-such-owner/no-such-teacher", output) == gone
     (tmp_path / "empty").mkdir()
     assert refused(lines, tmp_path / "empty", output) == (
-        "TEACHER: no model config in this directory that can be read. " + HINT
+        "TEACHER: there is no readable model config in this directory. " + HINT
     )
     BertModel(tiny_config()).save_pretrained(tmp_path / "encoder")
     assert refused(lines, tmp_path / "encoder", output) == (
-        "TEACHER: BertModel is no teacher. " + HINT
+        "TEACHER: BertModel cannot be a teacher. " + HINT
     )
     assert refused(lines, cross_encoder(tmp_path / "three", labels=3), output) == (
-        "TEACHER: a classifier of 3 classes, and a teacher has one score. "
+        "TEACHER: a classifier of 3 classes, but a teacher gives a single score. "
         "Name a cross-encoder that was trained to rank."
     )
     damaged = Path(cross_encoder(tmp_path / "damaged"))
@@ -335,3 +339,22 @@ def test_what_is_no_teacher(lines: str, tmp_path: Path, monkeypatch: pytest.Monk
         "Run: pip install 'splade-es[teacher]'"
     )
     assert not output.exists()
+
+
+def test_arguments_are_checked_at_the_call(lines: str, tmp_path: Path) -> None:
+    output = str(tmp_path / "out.jsonl")
+    with pytest.raises(CorpusError, match="no such file"):
+        score_lines("none.jsonl", ["t"], output)
+    for teachers, scale, said in (
+        ([], None, "`teachers` is empty. Name at least one."),
+        (
+            ["t"],
+            3.0,
+            "`teacher_scale` is for several teachers; the scores of one are written as they are. "
+            "Leave it out.",
+        ),
+        (["t", "u"], 0.0, "`teacher_scale` is 0.0. Set it above 0."),
+    ):
+        with pytest.raises(SettingsError) as caught:
+            score_lines(lines, teachers, output, scale)
+        assert str(caught.value) == said

@@ -13,11 +13,11 @@ from torch import Tensor
 from models import TEXTS
 from splade_es.models.model import SpladeModel
 from splade_es.models.pair import EncoderPair
+from splade_es.training.batch_vectors import BatchVectors
 from splade_es.training.batches import make_batch
 from splade_es.training.config import TrainConfig
 from splade_es.training.data import Example
 from splade_es.training.distributed import World
-from splade_es.training.encoding import Encoding
 from splade_es.training.losses import LOSSES
 from splade_es.training.regularizers import flops
 from splade_es.training.step import Stepper
@@ -100,11 +100,8 @@ def test_gradient_caching_is_exact(tiny_model: str, tokens: int) -> None:
     same(cached, gradients(config(tiny_model), dropout=0.0))
 
 
-def test_caching_drops_in_the_second_pass_what_it_dropped_in_the_first(
-    tiny_model: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same pieces with and without the cache, under the same dice."""
-    monkeypatch.setattr("splade_es.training.encoding._CPU_CHUNK_TOKENS", 20)
+def test_caching_drops_in_the_second_pass_what_it_dropped_in_the_first(tiny_model: str) -> None:
+    """The same chunks with and without the cache, from the same random state."""
     model = SpladeModel.load(tiny_model).train()
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -113,11 +110,12 @@ def test_caching_drops_in_the_second_pass_what_it_dropped_in_the_first(
     for tokens in (20, None):
         torch.manual_seed(3)
         model.zero_grad()
-        encoding = Encoding(
-            model, model, list(TEXTS.values()), 16, torch.float32, tokens, World(), [len(TEXTS)]
-        )
-        encoding.rows.square().sum().backward()
-        encoding.backward()
+        vectors = BatchVectors(
+            model, model, list(TEXTS.values()), 16, torch.float32, tokens, World(), [len(TEXTS)],
+            chunk_tokens=20,
+        )  # fmt: skip
+        vectors.rows.square().sum().backward()
+        vectors.backward()
         found.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
     same(*found)
 
@@ -131,7 +129,7 @@ def test_accumulation_is_the_mean(tiny_model: str) -> None:
 _PROCESS = """
 import sys, torch
 sys.path[:0] = sys.argv[3:]
-import test_encoding as t
+import test_batch_vectors as t
 from splade_es.training.distributed import open_world
 model = t.SpladeModel.load(sys.argv[1])
 for module in model.modules():
