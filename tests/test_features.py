@@ -19,7 +19,7 @@ from splade_es.features import (
     token_of,
     vocabulary_sha256,
 )
-from splade_es.indexing.bulk_actions import ToAction
+from splade_es.indexing.bulk_actions import ActionBuilder
 from splade_es.records import Document, Quantized
 
 
@@ -67,12 +67,12 @@ def test_a_token_that_comes_twice_is_refused() -> None:
         feature_names(["a", "heart", "b", "heart"])
     assert str(caught.value) == (
         "Token 3 of the vocabulary, 'heart', is also token 1. "
-        "Repair the tokenizer of this model, or take another model."
+        "Repair the tokenizer of this model, or use another model."
     )
 
 
 def test_half_a_surrogate_pair_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"Token 1 of .*'\\ud800', is no valid Unicode text"):
+    with pytest.raises(ModelError, match=r"Token 1 of .*'\\ud800', is invalid Unicode"):
         feature_names(["a", "\ud800"])
 
 
@@ -80,7 +80,7 @@ def test_the_longest_feature_name_is_counted_in_bytes_of_its_escaped_form() -> N
     assert feature_names(["é" * (MAX_FEATURE_BYTES // 2)])
     assert feature_names(["." * (MAX_FEATURE_BYTES // 3)])
     for token in ("é" * (MAX_FEATURE_BYTES // 2) + "a", "." * (MAX_FEATURE_BYTES // 3) + "a"):
-        with pytest.raises(ModelError, match=r"has 32,767 bytes, and 32,766 is the most"):
+        with pytest.raises(ModelError, match=r"has 32,767 bytes; the limit is 32,766"):
             feature_names([token])
 
 
@@ -100,13 +100,13 @@ def test_the_codec_and_the_hash_stay_what_indices_remember() -> None:
 def test_a_vector_can_be_read_whatever_its_tokens_are() -> None:
     tokens = ["heart", "{", "}", ",", '"', ".", "a{b", "1,000", "\\", "é", "##ing", "%"]
     row = Quantized(np.arange(12, dtype=np.int32), np.arange(12, 0, -1, dtype=np.int32), 0)
-    action = ToAction(tokens, "", "model")(Document("a", "heart"), row)
+    action = ActionBuilder(tokens, "", "model").build(Document("a", "heart"), row)
     assert action.source is not None
     shown = [item.rsplit(":", 1) for item in action.source["splade_view"].split(" ")]
     assert [(token, int(value)) for token, value in shown] == list(
         zip(tokens, range(12, 0, -1), strict=True)
     )
-    plain = ToAction(["heart", "é", "##ing"], "", "model")(
+    plain = ActionBuilder(["heart", "é", "##ing"], "", "model").build(
         Document("a", "heart"), Quantized(row.ids[:3], row.values[:3], 0)
     )
     assert plain.source is not None and plain.source["splade_view"] == "heart:12 é:11 ##ing:10"

@@ -10,19 +10,14 @@ import torch
 from tokenizers import SentencePieceUnigramTokenizer
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
+import splade_es
+from any_engine import write_corpus
 from models import SPECIAL
-from splade_es.data.corpus import read_documents
-from splade_es.data.rejects import rejects_file
-from splade_es.encoders.torch_encoder import Encoder
+from splade_es import Encoder, TrainConfig
 from splade_es.engines.base import Engine
 from splade_es.errors import TrainingError
-from splade_es.indexing.load import index_corpus, index_meta
+from splade_es.index_handle import Index
 from splade_es.inspection.expand import expand
-from splade_es.quantize import Quantizer
-from splade_es.search.searcher import Searcher
-from splade_es.training.config import TrainConfig
-from splade_es.training.loop import train
-from splade_es.vectors.encode import encode_documents
 
 PAIRS = {
     "心臓病の薬": "狭心症の治療にはニトログリセリンを使う。",
@@ -92,33 +87,27 @@ def test_japanese_is_learnt_indexed_and_found(
     model = tmp_path / "model"
     if make_tokenizer is mecab:  # which leaves no tokenizer.json for a table of queries
         table = TrainConfig(
-            data=str(pairs), model=str(start), output=str(model), kind="idf", query_length=24,
-            doc_length=32,
-        )  # fmt: skip
+            data=pairs, model=start, output=model, kind="idf", query_length=24, doc_length=32
+        )
         with pytest.raises(TrainingError, match="kind idf reads queries by"):
-            next(train(table))
+            splade_es.train(table)
         model.rmdir()
     settings = TrainConfig(
-        data=str(pairs), model=str(start), output=str(model), steps=150, batch_size=6, lr=5e-3,
+        data=pairs, model=start, output=model, steps=150, batch_size=6, lr=5e-3,
         query_length=24, doc_length=32, doc_lambda=1e-4, query_lambda=1e-4, precision="fp32",
     )  # fmt: skip
-    list(train(settings))
+    splade_es.train(settings)
 
-    corpus = tmp_path / "corpus.jsonl"
-    documents = [{"_id": str(n), "text": text} for n, text in enumerate(PAIRS.values())]
-    corpus.write_text("".join(json.dumps(d, ensure_ascii=False) + "\n" for d in documents), "utf-8")
-    encoder, index = Encoder.load(str(model)), f"test-{uuid.uuid4().hex}"
-    engine.index(index).create(index_meta(encoder, Quantizer()))
+    texts = {str(n): text for n, text in enumerate(PAIRS.values())}
+    encoder = Encoder.load(model)
+    index = Index(engine, f"test-{uuid.uuid4().hex}")
     try:
-        with rejects_file(tmp_path / "rejects") as rejects:
-            encoded = encode_documents(read_documents(str(corpus)), encoder, Quantizer(), rejects)
-            list(index_corpus(encoded, encoder.vocabulary, engine, index, rejects))
-        searcher = Searcher(engine, index)
+        index.load(write_corpus(tmp_path / "corpus.jsonl", texts), encoder)
         for number, query in enumerate(PAIRS):
-            assert searcher.search(query, 3)[0].id == str(number), query
+            assert index.search(query, 3)[0].id == str(number), query
     finally:
-        engine.index(index).delete()
-    text = documents[1]["text"]
+        index.delete()
+    text = texts["1"]
     pieces = [text[start:end] for start, end in encoder.token_spans(text)]
     caused = {token.word for token in expand(encoder, text, None)}
     # pieces as the tokenizer made them: where there are no spaces, nothing says where a word ends

@@ -1,4 +1,4 @@
-"""Vectors for other engines: the rows of a folder of vectors in the formats that they read."""
+"""Vectors for other engines: a folder of vectors in the formats that they read."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ Format: TypeAlias = Literal["anserini", "jsonl", "ciff", "npz"]
 def export_folder(vectors: str, format: Format, path: str) -> Generator[ExportProgress, None, None]:
     """Write a folder of vectors to one file. See `splade_es.export`.
 
-    ciff inverts the vectors in memory, 20 bytes for each term of a document. Raises CorpusError at
-    the call for a folder that cannot be read.
+    ciff inverts the vectors in memory, which takes 20 bytes for each term of a document. Raises, at
+    the call, CorpusError for a folder that cannot be read, and SettingsError for an unknown format.
     """
     if format not in get_args(Format):
         raise SettingsError(
@@ -83,7 +83,7 @@ def _jsonl(scale: float) -> Callable[[Encoded], dict[str, object]]:
 
 
 class _Rows:
-    """The vectors of all documents as one matrix by rows."""
+    """The vectors of all D documents as one sparse matrix by rows (CSR), with N entries."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
@@ -97,15 +97,17 @@ class _Rows:
 
     @property
     def ends(self) -> NDArray[np.int64]:
-        """[D + 1]: where each document's terms begin, and the last one's end."""
+        """[D + 1]: where the terms of each document begin, and where those of the last one end."""
         return np.cumsum([0, *map(len, self._columns)], dtype=np.int64)
 
     @property
     def columns(self) -> NDArray[np.int32]:
+        """[N]: vocabulary ids."""
         return np.concatenate([np.empty(0, np.int32), *self._columns])
 
     @property
     def values(self) -> NDArray[np.int16]:
+        """[N]: stored integers."""
         return np.concatenate([np.empty(0, np.int16), *self._values])
 
 

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splade_es.data import jsonl
 from splade_es.data.corpus import parse_document, read_documents
 from splade_es.errors import CorpusError
 from splade_es.records import Document, Rejected
@@ -196,13 +195,10 @@ def test_a_text_of_10_megabytes_is_a_document(tmp_path: Path) -> None:
     ]
 
 
-def test_a_line_without_end_is_refused_in_bounded_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 2**20)
+def test_a_line_without_end_is_refused_in_bounded_memory(tmp_path: Path) -> None:
     path = corpus(tmp_path, b"x" * (20 * 2**20), '{"_id": "b", "text": ""}')
     tracemalloc.start()
-    rejected, document = read_documents(str(path))
+    rejected, document = read_documents(str(path), max_line_bytes=2**20)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert isinstance(rejected, Rejected)

@@ -1,0 +1,57 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from splade_es.data.files import atomic_file, replacing_files
+from splade_es.errors import CorpusError
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with atomic_file(path, CorpusError, sync=True) as file:
+        file.write("new")
+        assert not path.exists()
+    assert path.read_text() == "new" and names(tmp_path) == ["run"]
+    with pytest.raises(ZeroDivisionError), atomic_file(path, CorpusError, "wb") as file:
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert path.read_text() == "new" and names(tmp_path) == ["run"]
+
+
+def test_files_are_replaced_together_the_named_one_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "table.bin").write_text("old")
+    (tmp_path / "other").write_text("of somebody else")
+    moved: list[str] = []
+    replace = Path.replace
+
+    def watched(self: Path, target: Path) -> Path:
+        moved.append(str(target.relative_to(tmp_path)))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    with replacing_files(tmp_path, last=".bin") as part:
+        for name in ("table.bin", "config", "query/table.bin", "query/config"):
+            (part / name).parent.mkdir(exist_ok=True)
+            (part / name).write_text("new")
+        assert (tmp_path / "table.bin").read_text() == "old"
+    assert moved == ["query/config", "query/table.bin", "config", "table.bin"]
+    assert names(tmp_path) == sorted([*moved, "query", "other"])
+    assert {(tmp_path / name).read_text() for name in moved} == {"new"}
+
+
+def test_after_an_error_nothing_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("old")
+    with pytest.raises(ZeroDivisionError), replacing_files(tmp_path, last=".bin") as part:
+        (part / "config").write_text("new")
+        raise ZeroDivisionError
+    assert (tmp_path / "config").read_text() == "old" and names(tmp_path) == ["config"]
