@@ -164,10 +164,7 @@ def test_a_file_to_import_by_hand(tmp_path: Path) -> None:
     piped = run("dashboards", "--index", "articles", "--output", "-")
     assert piped.stdout == path.read_text()
     assert run("dashboards", "--index", "articles").exit_code == 2
-    assert (
-        "is not a valid index name"
-        in run("dashboards", "--index", "a*", "--output", "-").stderr
-    )
+    assert "is not a valid index name" in run("dashboards", "--index", "a*", "--output", "-").stderr
 
 
 @pytest.mark.parametrize("option", ["--kibana", "--opensearch-dashboards"])

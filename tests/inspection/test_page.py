@@ -204,7 +204,7 @@ def test_a_person_searches_and_sees_why(local: Searcher, page: Page) -> None:
         expect(page.locator("#about")).to_contain_text("texts · 7 documents · local")
         search(page, "heart attack")
         expect(page.get_by_role("status")).to_contain_text("7 results in")
-        hits = local.index("heart attack").search(10)
+        hits = local.search("heart attack", 10)
         headings = [hit.source["title"] or hit.id for hit in hits]
         assert page.locator("article h3").all_inner_texts() == headings
         heart = page.locator("article", has_text="About heart")
@@ -288,7 +288,7 @@ def test_nothing_found_a_long_query_and_a_server_that_is_gone(
         search(page, "heart " * 1700)
         expect(page.get_by_role("status")).to_contain_text("results in")
         with monkeypatch.context() as patch:
-            patch.setattr(type(local.engine), "search", lambda *args, **named: [])
+            patch.setattr(type(local.index), "search", lambda *args, **named: [])
             search(page, "heart")
             expect(page.get_by_role("status")).to_have_text(
                 "No document has a token of this query."
@@ -297,13 +297,15 @@ def test_nothing_found_a_long_query_and_a_server_that_is_gone(
             def down(*args: Any, **named: Any) -> Any:
                 raise Unavailable("No answer from opensearch at http://x:9200", "Check the URL.")
 
-            patch.setattr(type(local.engine), "search", down)
+            patch.setattr(type(local.index), "search", down)
             search(page, "heart")
             expect(page.get_by_role("status")).to_have_text(
                 "No answer from opensearch at http://x:9200. Check the URL."
             )
     search(page, "heart")
-    expect(page.get_by_role("status")).to_have_text("No answer from splade-es: does it still run?")
+    expect(page.get_by_role("status")).to_have_text(
+        "No answer from splade-es: is it still running?"
+    )
 
 
 def test_an_index_with_nothing_but_vectors(
@@ -315,14 +317,15 @@ def test_an_index_with_nothing_but_vectors(
         run("index", tmp_path / "c.jsonl", "--model", tiny_model, "--index", "bare").exit_code == 0
     )
     engine = connect_engine(None)
-    real = type(engine).search
+    bare = engine.index("bare")
+    real = type(bare).search
     monkeypatch.setattr(
-        type(engine),
+        type(bare),
         "search",
         lambda *args, **named: [hit._replace(source={}) for hit in real(*args, **named)],
     )
-    monkeypatch.setattr(type(engine), "documents", lambda *args: [])
-    with serving(Searcher(engine.index("bare"), interactive=True)) as url:
+    monkeypatch.setattr(type(bare), "documents", lambda *args: [])
+    with serving(Searcher(bare, interactive=True)) as url:
         page.goto(url)
         search(page, "heart")
         expect(page.locator("article")).to_contain_text("(no text is stored)")

@@ -10,12 +10,10 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Literal
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 
@@ -32,6 +30,19 @@ from splade_es.errors import (
 from splade_es.features import feature_name, surface, token_of
 from splade_es.inspection.expand import expand, expansions
 from splade_es.inspection.explain import explain
+from splade_es.inspection.page.schema import (
+    Answer,
+    DocumentToken,
+    Found,
+    Index,
+    Pair,
+    Part,
+    Problem,
+    QueryToken,
+    Question,
+    TokenScore,
+    Why,
+)
 from splade_es.limits import MAX_CLAUSES
 from splade_es.quantize import Quantizer
 from splade_es.records import Clause, Hit
@@ -47,120 +58,9 @@ _SHOWN = 2000
 _POLICY = (
     "default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-
-
-class Question(BaseModel):
-    """A search. factors: token of the query -> what its weight is multiplied by; 0 mutes it.
-
-    exact: every token of the query; pruned: its `top_k` strongest; hybrid: exact and BM25, fused by
-    reciprocal ranks; bm25: the words alone.
-    """
-
-    query: str = Field(max_length=100_000)
-    mode: Literal["exact", "pruned", "hybrid", "bm25"] = "exact"
-    k: int = Field(10, ge=1, le=100)
-    top_k: int = Field(8, ge=1)
-    factors: dict[str, Annotated[float, Field(ge=0, le=10)]] = {}
-
-
-class QueryToken(BaseModel):
-    """A token of the query's expansion. weight: as the model gives it; word: what caused it."""
-
-    token: str
-    weight: float
-    word: str
-
-
-class TokenScore(BaseModel):
-    """What a token adds to a score. new: whether the text, if there is one, does not contain it."""
-
-    token: str
-    score: float
-    new: bool
-
-
-class Found(BaseModel):
-    """A hit.
-
-    score: of the engine, or of the fusion; contributions: of the search by tokens, the strongest
-    first.
-    """
-
-    id: str
-    score: float
-    title: str
-    text: str
-    contributions: list[TokenScore]
-
-
-class Answer(BaseModel):
-    """engine_ms: time of the engine alone; took_ms: of all, the encoding of the query included."""
-
-    hits: list[Found]
-    tokens: list[QueryToken]
-    engine_ms: float
-    took_ms: float
-
-
-class Pair(BaseModel):
-    """A query and a document."""
-
-    query: str = Field(max_length=100_000)
-    id: str
-
-
-class Part(BaseModel):
-    """See `splade_es.inspection.explain.Contribution`."""
-
-    token: str
-    score: float
-    query_weight: float
-    stored: int
-    query_word: str
-    document_word: str
-    start: int
-    end: int
-
-
-class Why(BaseModel):
-    """body: title and text, or as much of them as matters; start and end are places in it."""
-
-    id: str
-    score: float
-    body: str
-    contributions: list[Part]
-    unmatched: list[str]
-    bm25: float | None
-    bm25_rank: int | None
-
-
-class DocumentToken(BaseModel):
-    """A token of a document.
-
-    stored: the integer in the index; word: what caused it; new: whether the text lacks it.
-    """
-
-    token: str
-    stored: int
-    word: str
-    new: bool
-
-
-class Problem(BaseModel):
-    """What is wrong, and what to do."""
-
-    error: str
-    hint: str
-
-
-class Index(BaseModel):
-    """What is searched."""
-
-    index: str
-    engine: str
-    version: str
-    model: str
-    documents: int
+_STATUSES: dict[type[SpladeEsError], int] = {
+    QueryError: 400, AccessDenied: 403, IndexMissing: 404, IndexMismatch: 409, Unavailable: 503,
+}  # fmt: skip
 
 
 def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> FastAPI:
@@ -186,33 +86,44 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
         return response
 
     @app.exception_handler(SpladeEsError)
-    def tell(request: Request, error: SpladeEsError) -> JSONResponse:
-        statuses: dict[type[SpladeEsError], int] = {
-            QueryError: 400, AccessDenied: 403, IndexMissing: 404, IndexMismatch: 409,
-            Unavailable: 503,
-        }  # fmt: skip
-        status = statuses.get(type(error), 502)
+    def refuse(request: Request, error: SpladeEsError) -> JSONResponse:
+        status = _STATUSES.get(type(error), 502)
         return JSONResponse({"error": error.message, "hint": error.hint}, status)
 
     @app.exception_handler(RequestValidationError)
-    def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
+    def refuse_input(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]  # its input may be what JSON cannot hold
         what = f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}"
         return JSONResponse({"error": what, "hint": "See /openapi.json."}, 422)
 
-    @app.get("/api/index")
-    def about() -> Index:
+    api = _Api(searcher, documents)
+    app.get("/api/index")(api.index)
+    app.post("/api/search")(api.search)
+    app.post("/api/explain")(api.explain)
+    app.get("/api/document")(api.document)
+    app.mount("/", StaticFiles(directory=Path(__file__).parent / "static", html=True))
+    return app
+
+
+class _Api:
+    """What the page asks for. The docstrings of its methods stand in /openapi.json."""
+
+    def __init__(self, searcher: Searcher, documents: TextEncoder) -> None:
+        self._searcher = searcher
+        self._documents = documents
+
+    def index(self) -> Index:
         """What is searched."""
-        index = searcher.index
+        index = self._searcher.index
         return Index(
             index=index.name, engine=index.engine.name, version=index.engine.version,
-            model=searcher.meta.model, documents=index.count(),
+            model=self._searcher.meta.model, documents=index.count(),
         )  # fmt: skip
 
-    @app.post("/api/search")
-    def search(question: Question) -> Answer:
+    def search(self, question: Question) -> Answer:
         """Hits, what made their scores, and the expansion of the query."""
         started = time.perf_counter()
+        searcher = self._searcher
         try:
             searcher.check_current()
         except IndexMismatch as error:
@@ -243,10 +154,9 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
             took_ms=1000 * (time.perf_counter() - started),
         )
 
-    @app.post("/api/explain")
-    def why(pair: Pair) -> Why:
+    def explain(self, pair: Pair) -> Why:
         """What makes up the score of one document for a query, and which words caused it."""
-        found = explain(searcher, documents, pair.query, pair.id)
+        found = explain(self._searcher, self._documents, pair.query, pair.id)
         end = max((part.end for part in found.contributions), default=0)
         return Why(
             id=pair.id, score=found.score, body=found.body[: max(_SHOWN, end)],
@@ -255,15 +165,16 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
             bm25=found.bm25, bm25_rank=found.bm25_rank,
         )  # fmt: skip
 
-    @app.get("/api/document")
-    def vector(id: str) -> list[DocumentToken]:
+    def document(self, id: str) -> list[DocumentToken]:
         """Tokens that the model finds in a document's text, with what the index has of them."""
-        found = searcher.index.documents([id])
+        index = self._searcher.index
+        found = index.documents([id])
         if not found or not found[0].body.strip():
             raise QueryError(f"The index has no text of the document {id!r}", "Ask for another.")
-        tokens = expand(documents, found[0].body, Quantizer(searcher.meta.scale))[:MAX_CLAUSES]
+        scale = self._searcher.meta.scale
+        tokens = expand(self._documents, found[0].body, Quantizer(scale))[:MAX_CLAUSES]
         clauses = [Clause(feature_name(token.token), 1.0) for token in tokens]
-        stored = searcher.index.explain(clauses, id)
+        stored = index.explain(clauses, id)
         body = found[0].body.lower()
         return [
             DocumentToken(
@@ -273,18 +184,15 @@ def make_app(searcher: Searcher, documents: TextEncoder, hosts: list[str]) -> Fa
             for t, (name, _) in zip(tokens, clauses, strict=True) if name in stored
         ]  # fmt: skip
 
-    app.mount("/", StaticFiles(directory=Path(__file__).parent / "static", html=True))
-    return app
-
 
 def listen(host: str, port: int) -> socket.socket:
-    """Where the page is served; port 0 takes any that is free. Raises EngineError."""
+    """A socket for the page; port 0 takes any free port. Raises EngineError."""
     try:
         listening = socket.create_server((host, port))
     except OSError as error:
         raise EngineError(
             f"Nothing can listen at {host}:{port} ({error.strerror})",
-            "Choose another --port or --host.",
+            "Choose another `port` or `host`.",
         ) from error
     # asyncio leaves it unset on sockets that it has not made, which costs 40 ms an answer
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -25,7 +25,7 @@ async function ask(path, body) {
       body: JSON.stringify(body),
     });
   } catch {
-    throw new Error("No answer from splade-es: does it still run?");
+    throw new Error("No answer from splade-es: is it still running?");
   }
   const content = await answer.json().catch(() => ({}));
   if (!answer.ok) {
