@@ -5,7 +5,7 @@
     ├── ModelError           a model directory, hub name or tokenizer
     ├── SettingsError        a setting, or a combination of settings, that is invalid
     ├── TrainingError        training data or settings, or a loss that is no number
-    ├── Interrupted          stopped by a signal, with all saved that is needed to go on
+    ├── Interrupted          stopped by a signal, with everything saved that is needed to resume
     ├── QueryError           a query, a measure or a k that cannot be answered
     └── EngineError          the search engine refused
         ├── IndexMissing     the index does not exist

@@ -53,7 +53,7 @@ class Engine:
     name : {"local", "opensearch", "elasticsearch"}
         Which engine it is.
     version : str
-        Its version; "" where the server does not tell.
+        Its version; "" where the server does not report it.
     where : str
         URL without credentials, or the directory of the local engine.
     """

@@ -34,7 +34,7 @@ class Index(IndexLoading):
         Of the index, or of an alias.
     """
 
-    # What is there
+    # State
 
     def exists(self) -> bool:
         """Whether the index exists."""
@@ -97,7 +97,7 @@ class Index(IndexLoading):
             Field -> value, or list of values, one of which a document must have in that field:
             `{"site": "cdc", "year": [2020, 2021]}`.
         contributions : bool
-            Also tell what each feature of the query adds to each score.
+            Also return what each feature of the query adds to each score.
         model : str, optional
             Where the model is now, if it has moved.
         query_top_k : int, optional

@@ -253,7 +253,7 @@ class IndexStats(NamedTuple):
     field_type : str
         Type of the field that holds the vectors.
     parts : dict of str to int
-        Part of the index -> bytes, the largest first; empty where the engine does not tell.
+        Part of the index -> bytes, the largest first; empty where the engine does not report it.
     """
 
     documents: int

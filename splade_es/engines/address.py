@@ -182,7 +182,7 @@ def _cloud_url(text: str) -> str:
 class Identity(NamedTuple):
     """What a server says it is: "elasticsearch" or "opensearch", and its version.
 
-    The version is "" if the server does not tell this user.
+    The version is "" if the server does not report it to this user.
     """
 
     product: str

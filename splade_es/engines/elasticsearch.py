@@ -92,11 +92,11 @@ class ElasticsearchEngine(ServerEngine):
 
 
 def _feature_fields(version: tuple[int, ...]) -> tuple[FeatureField, ...]:
-    """What a version can hold features in. version: () where the server does not tell."""
+    """What a version can hold features in. version: () where the server does not report it."""
     mapping: dict[str, Any] = {"type": "sparse_vector"}
     if not version or version >= (9, 1) or (8, 19) <= version < (9,):
         mapping["index_options"] = {"prune": False}  # or queries lose terms by default
-    # from 9.2 on it keeps vectors beside `_source`, in half of the index, unless told otherwise
+    # from 9.2 on it keeps vectors beside `_source`, in half of the index, by default
     no_vectors = {"exclude_source_vectors": False} if version >= (9, 2) else {}
     # 8.11 to 8.14 have the field, and no query for it but `term`
     query = "term" if version and version < (8, 15) else "sparse_vector"

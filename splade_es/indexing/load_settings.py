@@ -23,7 +23,7 @@ def has_loading_settings(index: EngineIndex) -> bool:
 
 @contextmanager
 def loading_settings(index: EngineIndex, *, replicas: bool = True) -> Iterator[None]:
-    """An index that nobody uses yet, with settings for loading.
+    """A new index with settings for loading.
 
     It does not refresh and, where `replicas` is false, has one copy only. The settings are restored
     at the end, after a failure too; if this process dies, by the next load into the index. They

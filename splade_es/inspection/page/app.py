@@ -200,7 +200,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _changed(clauses: list[Clause], factors: dict[str, float]) -> list[Clause]:
-    """The clauses as somebody has turned them up or down, the strongest first."""
+    """The clauses as they were turned up or down, the strongest first."""
     changed = [
         Clause(name, boost * factor)
         for name, boost in clauses
