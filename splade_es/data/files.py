@@ -96,9 +96,9 @@ def atomic_file(
 def replacing_files(directory: str | os.PathLike[str], last: str) -> Iterator[Path]:
     """Open a temporary directory whose files move into `directory` when the block ends.
 
-    Each file is renamed, so that nobody reads half of one. Those in folders come first, and those
-    with the suffix `last` at the very end: where one exists, the directory is complete. After an
-    error nothing has changed. Raises OSError.
+    Each file is renamed, so that no reader sees half of one. Files in folders come first, and at
+    the top level those with the suffix `last` come last: they show that the directory is complete.
+    After an error nothing has changed. Raises OSError.
     """
     target = Path(directory)
     target.mkdir(parents=True, exist_ok=True)
@@ -108,9 +108,7 @@ def replacing_files(directory: str | os.PathLike[str], last: str) -> Iterator[Pa
         files = [path for path in part.rglob("*") if path.is_file()]
         files.sort(key=lambda path: (-len(path.parts), path.suffix == last))
         for path in files:
-            path.chmod(
-                0o644
-            )  # some writers, that of safetensors for one, leave it to the owner only
+            path.chmod(0o644)  # safetensors makes files that only their owner can read
             place = target / path.relative_to(part)
             place.parent.mkdir(exist_ok=True)
             path.replace(place)

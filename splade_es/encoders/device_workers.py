@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 
+from splade_es.encoders.allocator import keep_freed_memory
 from splade_es.encoders.torch_encoder import Encoder
 from splade_es.encoders.workers import ModelSpec, PendingRows
-from splade_es.errors import ModelError
+from splade_es.errors import ModelError, SpladeEsError
 from splade_es.records import SparseRow
 
 
@@ -69,7 +70,7 @@ def _broken_pool_as_model_error() -> Iterator[None]:
 
 # The encoder of this process, if it is a worker of DeviceWorkers.
 _encoder: Encoder | None = None
-_failure: ModelError | None = None
+_failure: SpladeEsError | None = None
 
 
 def _start(model: ModelSpec, free: Any, threads: int) -> None:
@@ -77,6 +78,7 @@ def _start(model: ModelSpec, free: Any, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+    keep_freed_memory()
     device = torch.device(free.get())
     if device.type == "cuda":
         torch.cuda.set_device(device)  # for everything that names no device
@@ -84,7 +86,7 @@ def _start(model: ModelSpec, free: Any, threads: int) -> None:
         _encoder = Encoder.load(
             model.name, model.max_length, device=device, precision=model.precision
         )
-    except ModelError as error:  # raised here, it would break the pool and get lost
+    except SpladeEsError as error:  # raised here, it would break the pool and get lost
         _failure = error
 
 

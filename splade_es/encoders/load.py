@@ -104,7 +104,7 @@ def load_batch_encoder(
     ModelError
         The model cannot be loaded, or there is no such Ray cluster.
     SettingsError
-        A device does not exist.
+        A device does not exist, or the precision is unknown.
     """
     from splade_es.encoders.torch_encoder import Encoder
 

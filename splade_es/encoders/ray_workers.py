@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 
+from splade_es.encoders.allocator import keep_freed_memory
 from splade_es.encoders.torch_encoder import Encoder
 from splade_es.encoders.workers import ModelSpec, PendingRows
-from splade_es.errors import ModelError
+from splade_es.errors import ModelError, SpladeEsError
 from splade_es.records import SparseRow
 
 
@@ -94,7 +95,7 @@ class RayWorkers:
             try:
                 rows: list[SparseRow] = self._ray.get(reference)
             except self._ray.exceptions.RayTaskError as error:
-                if isinstance(error.cause, ModelError):
+                if isinstance(error.cause, SpladeEsError):
                     raise error.cause from error
                 raise
             except self._ray.exceptions.RayError as error:
@@ -125,6 +126,7 @@ def _keep_sigterm() -> Iterator[None]:
 class _Actor:
     def __init__(self, model: ModelSpec, threads: int) -> None:
         torch.set_num_threads(threads)
+        keep_freed_memory()
         self._model = model
         self._encoder: Encoder | None = None
 

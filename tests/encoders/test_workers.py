@@ -11,10 +11,11 @@ import pytest
 
 from models import WORDS
 from splade_es.encoders.device_workers import DeviceWorkers
+from splade_es.encoders.load import load_batch_encoder
 from splade_es.encoders.ray_workers import RayWorkers
 from splade_es.encoders.torch_encoder import Encoder
 from splade_es.encoders.workers import ModelSpec, ParallelEncoder
-from splade_es.errors import ModelError
+from splade_es.errors import ModelError, SettingsError
 
 TEXTS = [" ".join(WORDS[i % 40 : i % 40 + i % 17 + 1]) for i in range(1500)]
 
@@ -70,6 +71,13 @@ def test_a_worker_that_cannot_load_the_model_says_why(tiny_model: str) -> None:
 
     with pytest.raises(ModelError, match="/no/such: no such directory"):
         ParallelEncoder(ModelSpec(tiny_model, None, "fp32"), start)
+
+
+def test_a_precision_that_does_not_exist_is_named(tiny_model: str) -> None:
+    with pytest.raises(SettingsError, match="`precision` is 'fp8'"):
+        load_batch_encoder(tiny_model, precision="fp8", devices="cpu")  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="`devices`: 'abacus' does not exist here"):
+        load_batch_encoder(tiny_model, devices="cpu,abacus")
 
 
 @pytest.mark.filterwarnings("default")  # of ray and what it imports
