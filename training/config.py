@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from splade_es.models.files import Activation, Pooling
-from splade_es.training.config_rules import SideConfig, check_rules, parse_loss
+from splade_es.training import config_rules as rules
+from splade_es.training.config_rules import Kind, Regularizer, SideConfig
 from splade_es.training.settings import (
     COUNT,
     DATA,
@@ -20,19 +20,18 @@ from splade_es.training.settings import (
     SPARSITY,
     Range,
     StrPath,
-    attributes,
     check_settings,
     describe,
+    document,
     setting,
 )
 
-Kind = Literal["splade", "separate", "doc", "idf", "lexical"]
-Regularizer = Literal["flops", "l1", "df_flops"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 _LENGTH = Range("at least 3", 3)
 
 
+@document
 @dataclass(frozen=True)
 class TrainConfig:
     """All settings of a training run.
@@ -73,8 +72,8 @@ class TrainConfig:
     )  # fmt: skip
     freeze_documents: bool = setting(
         False, MODEL,
-        "Do not train the document encoder, so that an index made with it stays valid. For the "
-        "kinds separate and idf.",
+        "For the kinds separate and idf: do not train the document encoder, so that an index made "
+        "with it stays valid.",
     )  # fmt: skip
     idf: StrPath | None = setting(
         None, MODEL,
@@ -93,13 +92,15 @@ class TrainConfig:
     )  # fmt: skip
     activation: Activation | None = setting(
         None, MODEL,
-        "relu takes the logarithm of each weight once, log1p_relu takes it twice. By default as "
-        "the model has it.",
+        "How a logit becomes a weight: relu takes the logarithm of 1 plus its positive part, "
+        "log1p_relu takes it twice. By default as the model has it.",
         choices=get_args(Activation),
     )  # fmt: skip
     format: str | None = setting(
-        None, DATA, "Format of the training data. By default it is recognized from its first row."
-    )
+        None, DATA,
+        "Format of the training data: splade-es, yast, opensearch, sentence-transformers, beir, "
+        "light-splade or naver. By default it is recognized from the path and the first row.",
+    )  # fmt: skip
     corpus: StrPath | None = setting(
         None, DATA, "BEIR folder with the texts that the training data names by id."
     )
@@ -165,44 +166,47 @@ class TrainConfig:
         "as kl=1,margin_mse=0.05.",
     )  # fmt: skip
     temperature: float = setting(
-        1.0, RANKING, "infonce divides the scores by this.", POSITIVE, yaml_only=True
+        1.0, RANKING, "The loss infonce divides the scores by this.", POSITIVE, yaml_only=True
     )
     kl_temperature: float = setting(
-        1.0, RANKING, "kl divides the scores by this, those of the teacher too.", POSITIVE,
-        yaml_only=True,
+        1.0, RANKING, "The loss kl divides the scores of the model and of the teacher by this.",
+        POSITIVE, yaml_only=True,
     )  # fmt: skip
     false_negative_margin: float | None = setting(
         None, RANKING,
-        "infonce leaves out each negative to which the teacher gives a higher score than that of "
-        "the positive minus this margin. By default it leaves out none.",
+        "The loss infonce leaves out a negative whose score of the teacher is above that of the "
+        "positive minus this margin. By default it leaves out none.",
         yaml_only=True,
     )  # fmt: skip
     doc_terms: float | None = setting(
         None, SPARSITY,
-        "Active terms of a document to reach on average, by adjusting the weight of the "
-        "regularizer during training.",
+        "Active terms of a document to reach on average. The weight of the regularizer is adjusted "
+        "during training to reach them.",
         POSITIVE,
     )  # fmt: skip
     query_terms: float | None = setting(
         None, SPARSITY,
-        "Active terms of a query to reach on average, by adjusting the weight of the regularizer "
-        "during training.",
+        "Active terms of a query to reach on average. The weight of the regularizer is adjusted "
+        "during training to reach them.",
         POSITIVE,
     )  # fmt: skip
     doc_regularizer: Regularizer = setting(
-        "flops", SPARSITY, "Regularizer of document vectors.", choices=get_args(Regularizer)
-    )
+        "flops", SPARSITY,
+        "Regularizer of document vectors. df_flops weighs a token by how many documents have it.",
+        choices=get_args(Regularizer),
+    )  # fmt: skip
     doc_lambda: float = setting(
         3e-3, SPARSITY,
-        "Weight of the regularizer of documents, or the first one where it is adjusted.",
+        "Weight of the regularizer of documents. If it is adjusted, it starts with this.",
         NOT_NEGATIVE,
     )  # fmt: skip
     query_regularizer: Regularizer = setting(
-        "flops", SPARSITY, "Regularizer of query vectors.", choices=get_args(Regularizer)
-    )
+        "flops", SPARSITY, "Regularizer of query vectors, as for documents.",
+        choices=get_args(Regularizer),
+    )  # fmt: skip
     query_lambda: float = setting(
         2e-3, SPARSITY,
-        "Weight of the regularizer of queries, or the first one where it is adjusted.",
+        "Weight of the regularizer of queries. If it is adjusted, it starts with this.",
         NOT_NEGATIVE,
     )  # fmt: skip
     doc_threshold: int = setting(
@@ -214,34 +218,34 @@ class TrainConfig:
         NOT_NEGATIVE, yaml_only=True,
     )  # fmt: skip
     ramp: int = setting(
-        0, SPARSITY, "Steps in which the weights of the regularizers grow quadratically from 0.",
+        0, SPARSITY,
+        "Steps in which the weights of the regularizers grow quadratically from 0 to their value.",
         NOT_NEGATIVE,
     )  # fmt: skip
     ramp_delay: int = setting(
         0, SPARSITY, "Steps without regularizers, before the ramp.", NOT_NEGATIVE, yaml_only=True
     )
     df_alpha: float = setting(
-        0.1, SPARSITY, "df_flops: the share of documents at which a token counts half.",
+        0.1, SPARSITY, "Regularizer df_flops: share of documents at which a token counts half.",
         Range("above 0 and below 1", 0, 1, above=True), yaml_only=True,
     )  # fmt: skip
     df_beta: float = setting(
-        10.0, SPARSITY, "df_flops: how steeply the factor of a token rises with that share.",
+        10.0, SPARSITY, "Regularizer df_flops: how steeply the weight of a token rises there.",
         POSITIVE, yaml_only=True,
     )  # fmt: skip
     df_every: int = setting(
-        100, SPARSITY, "df_flops: steps between two counts of document frequencies.", COUNT,
-        yaml_only=True,
+        100, SPARSITY, "Regularizer df_flops: steps between two counts of document frequencies.",
+        COUNT, yaml_only=True,
     )  # fmt: skip
     df_documents: int = setting(
-        500, SPARSITY,
-        "df_flops: documents of the corpus, or else positives, to count document frequencies in.",
+        500, SPARSITY, "Regularizer df_flops: documents of the corpus, or positives, to count in.",
         COUNT, yaml_only=True,
     )  # fmt: skip
     df_index: str | None = setting(
-        None, SPARSITY, "df_flops: take the document frequencies of this index instead."
+        None, SPARSITY, "Index to take the document frequencies of the regularizer df_flops from."
     )
     anti_zero: float = setting(
-        0.0, SPARSITY, "Weight of a penalty on a batch with hardly any active term.", NOT_NEGATIVE,
+        0.0, SPARSITY, "Weight of a penalty on vectors that are nearly empty.", NOT_NEGATIVE,
         yaml_only=True,
     )  # fmt: skip
     noise_lambda: float = setting(
@@ -261,12 +265,22 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        check_rules(self)
+        rules.check_losses(self.losses, self.batch_size)
+        rules.check_duration(self.steps, self.epochs)
+        rules.check_kind(
+            self.kind, query_model=self.query_model is not None, learn_idf=self.learn_idf,
+            freeze_documents=self.freeze_documents, idf=self.idf is not None,
+        )  # fmt: skip
+        for side in (self.query, self.doc):
+            rules.check_terms(side)
+        rules.check_ramp(self.query, self.doc, self.ramp, self.ramp_delay)
+        rules.check_patience(self.patience, self.dev)
+        rules.check_df_index(self.df_index, self.query, self.doc)
 
     @property
     def losses(self) -> dict[str, float]:
         """The weight of each ranking loss in `loss`."""
-        return parse_loss(self.loss)
+        return rules.parse_loss(self.loss)
 
     @property
     def query(self) -> SideConfig:
@@ -284,6 +298,3 @@ class TrainConfig:
             "doc", "documents", not self.freeze_documents, self.doc_length, self.doc_terms,
             self.doc_regularizer, self.doc_lambda, self.doc_threshold,
         )  # fmt: skip
-
-
-TrainConfig.__doc__ = f"{inspect.cleandoc(TrainConfig.__doc__ or '')}\n\n{attributes(TrainConfig)}"

@@ -1,15 +1,16 @@
-"""Which settings of a training run go together; each rule raises TrainingError."""
+"""Which settings of a training run go together. Each `check_…` raises TrainingError."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from splade_es.errors import TrainingError
 
-if TYPE_CHECKING:
-    from splade_es.training.config import Regularizer, TrainConfig
+Kind = Literal["splade", "separate", "doc", "idf", "lexical"]
+Regularizer = Literal["flops", "l1", "df_flops"]
 
 LOSS_NAMES = ("infonce", "margin_mse", "kl")
 #: Losses that compare with the scores of a teacher.
@@ -51,50 +52,45 @@ def parse_loss(text: str) -> dict[str, float]:
     return weights
 
 
-def check_rules(config: TrainConfig) -> None:
-    """Check all rules."""
-    _check_losses(config)
-    _check_length_of_run(config)
-    _check_kind(config)
-    for side in (config.query, config.doc):
-        _check_sparsity(side)
-    _check_ramp(config)
-    _check_what_needs_another(config)
-
-
-def _check_losses(config: TrainConfig) -> None:
-    if "infonce" in config.losses and config.batch_size < 2:
+def check_losses(losses: Mapping[str, float], batch_size: int) -> None:
+    """InfoNCE needs other texts in the batch."""
+    if "infonce" in losses and batch_size < 2:
         raise TrainingError(
-            f"`batch_size` must be at least 2, not {config.batch_size}",
+            f"`batch_size` must be at least 2, not {batch_size}",
             "infonce compares the texts of a batch.",
         )
 
 
-def _check_length_of_run(config: TrainConfig) -> None:
-    if config.steps is not None and config.epochs is not None:
+def check_duration(steps: int | None, epochs: float | None) -> None:
+    """A run has one length."""
+    if steps is not None and epochs is not None:
         raise TrainingError("Give `steps` or `epochs`, not both")
 
 
-def _check_kind(config: TrainConfig) -> None:
+def check_kind(
+    kind: Kind, *, query_model: bool, freeze_documents: bool, idf: bool, learn_idf: bool
+) -> None:
+    """Some settings are for some kinds only. The arguments say which of them are given."""
     for name, given, kinds in (
-        ("query_model", config.query_model is not None, ("separate",)),
-        ("freeze_documents", config.freeze_documents, ("separate", "idf")),
-        ("idf", config.idf is not None, ("idf",)),
-        ("learn_idf", config.learn_idf, ("idf",)),
+        ("query_model", query_model, ("separate",)),
+        ("freeze_documents", freeze_documents, ("separate", "idf")),
+        ("idf", idf, ("idf",)),
+        ("learn_idf", learn_idf, ("idf",)),
     ):
-        if given and config.kind not in kinds:
+        if given and kind not in kinds:
             wanted = " or ".join(kinds)
             raise TrainingError(
-                f"`kind` must be {wanted} where `{name}` is given, not {config.kind}",
+                f"`kind` must be {wanted} where `{name}` is given, not {kind}",
                 f"Leave out `{name}`, or choose that kind.",
             )
-    if not (config.query.trained or config.doc.trained):
+    if kind == "idf" and freeze_documents and not learn_idf:
         raise TrainingError(
             "Nothing is left to train", "Set `learn_idf`, or leave out `freeze_documents`."
         )
 
 
-def _check_sparsity(side: SideConfig) -> None:
+def check_terms(side: SideConfig) -> None:
+    """A number of active terms is reached by adjusting the weight of a regularizer."""
     if side.terms is None:
         return
     name = f"{side.name}_terms"
@@ -112,10 +108,11 @@ def _check_sparsity(side: SideConfig) -> None:
         )
 
 
-def _check_ramp(config: TrainConfig) -> None:
-    if config.query.terms is None or config.doc.terms is None:
+def check_ramp(query: SideConfig, doc: SideConfig, ramp: int, ramp_delay: int) -> None:
+    """A ramp has no effect on weights that are adjusted."""
+    if query.terms is None or doc.terms is None:
         return
-    for name, steps in (("ramp", config.ramp), ("ramp_delay", config.ramp_delay)):
+    for name, steps in (("ramp", ramp), ("ramp_delay", ramp_delay)):
         if steps:
             raise TrainingError(
                 f"`{name}` must be 0 where `query_terms` and `doc_terms` are given, not {steps}",
@@ -123,15 +120,19 @@ def _check_ramp(config: TrainConfig) -> None:
             )
 
 
-def _check_what_needs_another(config: TrainConfig) -> None:
-    if config.patience is not None and config.dev is None:
+def check_patience(patience: int | None, dev: object | None) -> None:
+    """To stop early, a run must be evaluated."""
+    if patience is not None and dev is None:
         raise TrainingError(
-            f"`patience` is {config.patience}, but there is no dev set",
+            f"`patience` is {patience}, but there is no dev set",
             "Set `dev`, or leave out `patience`.",
         )
-    regularizers = (config.query.regularizer, config.doc.regularizer)
-    if config.df_index is not None and "df_flops" not in regularizers:
+
+
+def check_df_index(df_index: str | None, query: SideConfig, doc: SideConfig) -> None:
+    """Only the regularizer df_flops reads an index."""
+    if df_index is not None and "df_flops" not in (query.regularizer, doc.regularizer):
         raise TrainingError(
-            f"`df_index` is {config.df_index}, but there is no regularizer df_flops",
+            f"`df_index` is {df_index}, but there is no regularizer df_flops",
             "Leave it out, or set `doc_regularizer` or `query_regularizer` to df_flops.",
         )

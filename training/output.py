@@ -14,11 +14,11 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from splade_es import __version__
 from splade_es.data.files import atomic_file
 from splade_es.errors import TrainingError
 from splade_es.models.pair import EncoderPair
 from splade_es.training.config import TrainConfig
+from splade_es.version import __version__
 
 _REPORTS = REPORT, CARD = "training.json", "README.md"
 

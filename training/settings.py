@@ -7,15 +7,17 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import os
 import textwrap
-from typing import Any, TypeAlias, get_type_hints
+from typing import Any, TypeAlias, TypeVar, get_type_hints
 
 from splade_es.arguments import check_type
 from splade_es.errors import TrainingError
 
 StrPath: TypeAlias = str | os.PathLike[str]
+_Config = TypeVar("_Config")
 
 MODEL, DATA, SCHEDULE, RANKING, SPARSITY, RUN = SECTIONS = (
     "Model", "Data", "Schedule", "Ranking loss", "Sparsity", "Run",
@@ -96,20 +98,20 @@ def check_settings(config: Any) -> None:
             raise TrainingError(f"`{name}` must be one of {', '.join(choices)}, not {value}")
 
 
-def attributes(config: type) -> str:
-    """The section "Attributes" of a numpy-style docstring, from the metadata of the settings."""
-    lines = ["Attributes", "----------"]
-    for field in dataclasses.fields(config):
+def document(config: type[_Config]) -> type[_Config]:
+    """Add all settings to the docstring of a dataclass, as its numpy-style section "Attributes"."""
+    lines = [inspect.cleandoc(config.__doc__ or ""), "", "Attributes", "----------"]
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
         choices, range = field.metadata["choices"], field.metadata["range"]
-        kind = str(field.type).removesuffix(" | None")
-        kind = "{" + ", ".join(f'"{choice}"' for choice in choices) + "}" if choices else kind
-        kind = "str or path" if kind == "StrPath" else kind
-        default = "" if field.default is None else f", default {field.default!r}"
-        default = default or ", optional"
-        if field.default is dataclasses.MISSING:
-            default = ""
-        limits = f" It must be {range.words}." if range else ""
-        lines.append(f"{field.name} : {kind}{default}")
-        lines += textwrap.wrap(field.metadata["help"] + limits, 96, initial_indent="    ",
-                               subsequent_indent="    ")  # fmt: skip
-    return "\n".join(lines)
+        kind = str(field.type).removesuffix(" | None").replace("StrPath", "str or path")
+        if choices:
+            kind = "{" + ", ".join(f'"{choice}"' for choice in choices) + "}"
+        if field.default is None:
+            kind += ", optional"
+        elif field.default is not dataclasses.MISSING:
+            kind += f", default {field.default!r}"
+        text = field.metadata["help"] + (f" It must be {range.words}." if range else "")
+        lines.append(f"{field.name} : {kind}")
+        lines += [f"    {line}" for line in textwrap.wrap(text, 92)]
+    config.__doc__ = "\n".join(lines)
+    return config

@@ -9,6 +9,7 @@ import pytest
 from splade_es.errors import TrainingError
 from splade_es.training.config import TrainConfig
 from splade_es.training.config_file import read_config
+from splade_es.training.formats import FORMATS
 from splade_es.training.settings import SECTIONS
 
 
@@ -107,6 +108,8 @@ def test_every_setting_says_what_it_is() -> None:
         assert field.metadata["section"] in SECTIONS
         assert field.metadata["help"].endswith(".") and "`" not in field.metadata["help"]
         assert f"\n{field.name} : " in TrainConfig.__doc__
+        if field.name == "format":
+            assert all(name in field.metadata["help"] for name in FORMATS)
 
 
 def test_both_sides_show_their_settings() -> None:

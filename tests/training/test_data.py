@@ -268,11 +268,12 @@ def test_closed_by_with_and_by_the_garbage_collector(
         examples[0]
     opened: list[sqlite3.Connection] = []
     connect = sqlite3.connect
-    monkeypatch.setattr(
-        sqlite3,
-        "connect",
-        lambda *args, **kwargs: opened.append(connect(*args, **kwargs)) or opened[0],
-    )
+
+    def recorded(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        opened.append(connect(*args, **kwargs))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", recorded)
     read_examples(path)
     gc.collect()
     [database] = opened

@@ -35,7 +35,8 @@ from splade_es.models.pair import EncoderPair
 from splade_es.records import Action
 from splade_es.training.calibrate import calibrate
 from splade_es.training.checkpoint import CHECKPOINT
-from splade_es.training.config import Regularizer, TrainConfig
+from splade_es.training.config import TrainConfig
+from splade_es.training.config_rules import Regularizer
 from splade_es.training.dev_set import DevSet
 from splade_es.training.loop import train_steps
 from splade_es.training.losses import LOSSES

@@ -53,7 +53,7 @@ def mined(
     engine: Engine, data: str, output: Path, batch_queries: int = 64, **settings: Any
 ) -> list[dict[str, Any]]:
     """The lines that BM25 gives, checked against the counts."""
-    by_bm25: MineSettings = {"mode": "bm25", **settings}  # type: ignore[typeddict-item]
+    by_bm25: Any = {"mode": "bm25", **settings}
     index = engine.index("ranked")
     counts = list(mine_steps(index, data, str(output), by_bm25, batch_queries=batch_queries))[-1]
     lines = read(output)
@@ -305,8 +305,9 @@ def test_settings_are_checked_at_the_call(
 ) -> None:
     pairs = write(tmp_path / "pairs.jsonl", {"query": "q", "positive": "p"})
     output = str(tmp_path / "out.jsonl")
+    given: Any = {"mode": "bm25", **settings}
     with pytest.raises(SettingsError) as caught:
-        mine_steps(local.index("ranked"), pairs, output, {"mode": "bm25", **settings})
+        mine_steps(local.index("ranked"), pairs, output, given)
     assert str(caught.value) == said
     with pytest.raises(CorpusError, match="no such file"):
         mine_steps(local.index("ranked"), "none.jsonl", output, {"mode": "bm25"})
