@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from splade_es.version import __version__
 
 if TYPE_CHECKING:
+    from splade_es.encoders.base import TextEncoder
     from splade_es.encoders.load import load_query_encoder
     from splade_es.encoders.torch_encoder import Encoder
     from splade_es.errors import (
@@ -98,6 +99,7 @@ __all__ = [
     "SettingsError",
     "SparseRow",
     "SpladeEsError",
+    "TextEncoder",
     "TrainConfig",
     "TrainProgress",
     "TrainingError",
@@ -125,6 +127,7 @@ __all__ = [
 
 #: Module -> public names in it.
 _NAMES = {
+    "encoders.base": ["TextEncoder"],
     "encoders.load": ["load_query_encoder"],
     "encoders.torch_encoder": ["Encoder"],
     "errors": [

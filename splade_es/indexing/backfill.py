@@ -67,8 +67,7 @@ class Backfill:
         model: str | TextEncoder | None,
         settings: BackfillSettings,
     ) -> None:
-        check_encoding(model, settings)
-        assert model is not None
+        model = check_encoding(model, settings)
         if index.updates is None:
             raise EngineError(
                 f"The {index.engine.name} engine holds no index that others made",

@@ -68,9 +68,7 @@ class CorpusSource:
     def __init__(
         self, corpus: str, model: str | TextEncoder | None, encoding: EncodingSettings
     ) -> None:
-        check_encoding(model, encoding)
-        assert model is not None
-        self._model = model
+        self._model = check_encoding(model, encoding)
         self._encoding = encoding
         self._quantizer = make_quantizer(encoding)
         self._items, self.file = open_corpus(corpus)
