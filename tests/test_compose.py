@@ -16,7 +16,6 @@ from command_line import run
 from splade_es.engines.base import Engine
 from splade_es.engines.dsl import rank_feature_query
 from splade_es.engines.server import ServerEngine
-from splade_es.fields import FIELD
 from splade_es.mappings import index_body
 from splade_es.records import Clause
 
@@ -67,16 +66,16 @@ def test_what_is_set_up_is_what_the_commands_make() -> None:
 def test_the_template_serves_those_who_make_an_index_by_hand(engine: Engine) -> None:
     assert isinstance(engine, ServerEngine)
     template = (COMPOSE / "articles" / "index_template.json").read_bytes()
-    engine._send("PUT", "/_index_template/articles", template)
+    engine.request("PUT", "/_index_template/articles", json.loads(template))
     try:
         source = {"splade": {"heart": 214}, "splade_n": 1, "text": "heart"}
-        engine._request("PUT", "articles-by-hand", "/_doc/a?refresh=true", source)
-        query = rank_feature_query([Clause("heart", 0.5)], FIELD)
-        found = engine._request("POST", "articles-by-hand", "/_search", {"query": query})
+        engine.request("PUT", "/articles-by-hand/_doc/a?refresh=true", source)
+        query = rank_feature_query([Clause("heart", 0.5)])
+        found = engine.request("POST", "/articles-by-hand/_search", {"query": query})
         assert [hit["_score"] for hit in found["hits"]["hits"]] == [107.0]
         engine.index("articles-by-command").create(META)  # beside the template
         assert engine.index("articles-by-command").meta() == META
         engine.index("articles-by-command").delete()
-        engine._request("DELETE", "articles-by-hand")
+        engine.request("DELETE", "/articles-by-hand")
     finally:
-        engine._send("DELETE", "/_index_template/articles", None)
+        engine.request("DELETE", "/_index_template/articles")
