@@ -100,7 +100,7 @@ def test_what_the_code_imports_is_declared() -> None:
     foreign = modules - sys.stdlib_module_names - {"splade_es"}
     # typing_extensions is for type checkers alone, and torch brings triton where there is one
     for module in foreign - {"typing_extensions", "triton"}:
-        names = {name.lower() for name in distributions.get(module, [])}
+        names = {n.lower().replace("_", "-") for n in distributions.get(module, [])}
         assert names & known, f"{module} is imported, and {names or 'no package'} not declared"
 
 
