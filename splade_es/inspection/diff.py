@@ -204,8 +204,7 @@ def _frequencies(searcher: Searcher) -> Counter[str]:
 
 
 def _moved(before: Run, after: Run) -> list[Moved]:
-    """Queries, those that change most first; alike: the share of the results of either that both
-    have."""
+    """Queries, those that change most first, with the share of results that both have."""
     moved = []
     for id, found in before.items():
         most = max(len(found), len(after[id]))

@@ -10,12 +10,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 import pytest
-from stub import Stub
 
 from proxy import running_proxy
 from splade_es.engines.address import Address, identify
 from splade_es.engines.connect import connect_engine
 from splade_es.errors import EngineError
+from stub import Stub
 
 
 @pytest.fixture(autouse=True)

@@ -414,7 +414,7 @@ def test_a_filter_keeps_what_has_one_of_the_values(engine: Engine, index: str) -
     )  # fmt: skip
     documents.refresh()
     heart = [Clause("heart", 2.0)]
-    for filter, expected in (
+    cases: list[tuple[Any, list[str]]] = [
         ({"site": "cdc"}, ["b", "a"]),
         ({"site": ["cdc", "nih"]}, ["c", "b", "a"]),
         ({"year": 2021}, ["c", "b"]),
@@ -425,7 +425,8 @@ def test_a_filter_keeps_what_has_one_of_the_values(engine: Engine, index: str) -
         ({"site": "s" * 300}, []),
         ({"unknown": "x"}, []),
         ({}, ["e", "d", "c", "b", "a"]),
-    ):
+    ]
+    for filter, expected in cases:
         hits = documents.search(heart, 10, filter=filter, contributions=True)
         assert [hit.id for hit in hits] == expected, filter
         assert all(hit.contributions == {"heart": hit.score} for hit in hits)

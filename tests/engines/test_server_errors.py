@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from stub import Stub
 
 from servers import PASSWORD, READER
 from splade_es.engines.address import Address, identify
@@ -29,6 +28,7 @@ from splade_es.errors import (
 from splade_es.index_meta import IndexMeta
 from splade_es.mappings import index_body
 from splade_es.records import Action, Clause
+from stub import Stub
 
 META = IndexMeta("0.1.0", "models/tiny", "f" * 64, "v" * 64, 1, 100.0, 256, "max")
 ENGINES = [ElasticsearchEngine, OpenSearchEngine]

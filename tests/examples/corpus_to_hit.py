@@ -42,7 +42,7 @@ print(index.stats(), index.meta().model)
 
 # %% Search: by the model's terms, by BM25, by both, and among some documents only.
 for mode in ("splade", "bm25", "hybrid"):
-    hits = index.search("vitamin milk", k=3, mode=mode)  # type: ignore[arg-type]
+    hits = index.search("vitamin milk", k=3, mode=mode)
     print(mode, [(hit.id, round(hit.score, 3)) for hit in hits])
 nutrition = index.search("blood", filter={"topic": "nutrition"})
 print("nutrition only", [hit.id for hit in nutrition])

@@ -127,7 +127,7 @@ def test_no_edit_of_another_writer_is_lost(
     assert engine.request("GET", f"/{index}/_mapping")[index]["mappings"]["_meta"]["team"] == "shop"
     deleted = run("delete", "--index", index, "--url", url, "--yes")
     assert deleted.exit_code == 1 and "Others made the index" in deleted.stderr
-    with pytest.raises(EngineError, match="Others made the index .* only added features"):
+    with pytest.raises(EngineError, match=r"Others made the index .* only added features"):
         engine.index(index).delete()
 
     encoder = Encoder.load(tiny_model)

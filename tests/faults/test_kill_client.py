@@ -19,7 +19,7 @@ from models import WORDS
 from splade_es.engines.connect import connect_engine
 from splade_es.engines.server import ServerEngine
 
-# A service that loads a corpus with public names alone, and writes a line for each encoded document.
+# A service that loads a corpus with public names alone, and logs each document that it encodes.
 SERVICE = """
 import dataclasses, json, sys
 import splade_es

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import vl_convert
-from stub import Stub
 
 from command_line import run
 from splade_es.engines.server import ServerEngine
 from splade_es.inspection.dashboards import saved_objects
 from splade_es.search.searcher import Searcher
+from stub import Stub
 
 # No dashboard looks into the local engine.
 SERVERS = pytest.mark.parametrize("engine", ["opensearch", "elasticsearch"], indirect=True)
