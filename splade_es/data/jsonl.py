@@ -57,7 +57,7 @@ def read_lines(path: str, *, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[t
             if path == "-":
                 # Another reader, which can peek; it is detached, so that stdin stays open.
                 file = io.BufferedReader(cast(io.RawIOBase, sys.stdin.buffer))
-                stack.callback(file.detach)
+                stack.callback(lambda: None if file.closed else file.detach())
             else:
                 file = stack.enter_context(io.BufferedReader(io.FileIO(path)))
             stream: io.BufferedIOBase = file

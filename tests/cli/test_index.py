@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,7 @@ def test_standard_input(tiny_model: str) -> None:
     assert error(*args, "--resume", code=2, stdin=line) == (
         "Standard input is resumed with the --journal of the first run"
     )
+    gc.collect()  # the reader that was opened lets go of it in silence
     result = run(*args, stdin=line)
     assert result.exit_code == 0 and "1 indexed" in result.stdout
 
