@@ -28,7 +28,7 @@ from splade_es.cli.output import fail_on_rejects, print_json, progress_bar
 @url_option
 @model_option("It encodes the texts.", required=True)
 @encoding_options
-@rejects_options
+@rejects_options("documents", "INDEX")
 @json_option
 def backfill(
     index_name: str,

@@ -14,7 +14,7 @@ from splade_es.errors import EngineError, IndexMismatch, IndexMissing
 @click.command()
 @index_option
 @url_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Delete without asking.")
 @json_option
 def delete(index_name: str, url: str | None, yes: bool, as_json: bool) -> None:
     """Delete an index that splade-es made, with all its documents.

@@ -22,7 +22,7 @@ from splade_es.cli.output import (
 @click.option("--resume", is_flag=True, help="Continue the folder where encoding stopped.")
 @model_option("It encodes CORPUS.", required=True)
 @encoding_options
-@rejects_options
+@rejects_options("lines", "CORPUS")
 @json_option
 def encode(corpus: str, output: str, model: str, as_json: bool, **settings: Any) -> None:
     """Encode CORPUS into a folder of Parquet files.

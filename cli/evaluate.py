@@ -27,7 +27,11 @@ _TITLES = {"splade": "SPLADE", "bm25": "BM25", "hybrid": "hybrid"}
     show_default=True,
     help="Measures by their ir-measures names.",
 )
-@click.option("--baseline", type=click.Choice(["bm25"]), help="Measure this beside it.")
+@click.option(
+    "--baseline",
+    type=click.Choice(["bm25"]),
+    help="Measure BM25 on the same queries as well, with a p-value of each difference.",
+)
 @k_option(1000)
 @click.option("--output", help="File for the results, as a TREC run.")
 @old_option("--run", stands_for="output")

@@ -52,12 +52,13 @@ if TYPE_CHECKING:
     "--source",
     type=click.Choice(["full", "no-vectors"]),
     default="full",
+    show_default=True,
     help="What a new index keeps in _source. Without the vectors it is half as large and finds the "
     "same, but hits show no weights, and an update or a reindex of a document loses its vector.",
 )
 @model_option("It encodes CORPUS, unless that is a folder of vectors.")
 @encoding_options
-@rejects_options
+@rejects_options("lines", "CORPUS")
 @json_option
 def index(
     corpus: str,

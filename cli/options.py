@@ -63,7 +63,9 @@ moved_model_option = model_option("Only needed if it has moved since the index w
 
 def k_option(default: int) -> Callable[[_Command], _Command]:
     """-k, with this default."""
-    return click.option("-k", default=default, show_default=True, help="Results of a query.")
+    return click.option(
+        "-k", default=default, show_default=True, help="Results of a query, at most 10,000."
+    )
 
 
 mode_option = click.option(
@@ -123,12 +125,18 @@ def encoding_options(command: _Command) -> _Command:
     return command
 
 
-def rejects_options(command: _Command) -> _Command:
-    """--rejects and --fail-fast."""
-    command = click.option("--fail-fast", is_flag=True, help="Stop at the first bad line.")(command)
-    return click.option("--rejects", help="File for bad lines.  [default: ./NAME.rejects.jsonl]")(
-        command
-    )
+def rejects_options(items: str, name: str) -> Callable[[_Command], _Command]:
+    """--rejects and --fail-fast. items: what may be bad; name: what the file is called after."""
+
+    def decorate(command: _Command) -> _Command:
+        command = click.option(
+            "--fail-fast", is_flag=True, help=f"Stop at the first bad {items[:-1]}."
+        )(command)
+        return click.option(
+            "--rejects", help=f"File for bad {items}.  [default: ./{name}.rejects.jsonl]"
+        )(command)
+
+    return decorate
 
 
 @contextmanager

@@ -42,12 +42,13 @@ def name_options(text: str, command: click.Command) -> str:
 
     A setting that the command does not show stands there without backticks.
     """
-    shown = {}
+    shown: dict[str, str] = {}
     for param in command.params:
         if isinstance(param, click.Argument):
-            shown[param.name] = param.human_readable_name
+            shown[str(param.name)] = param.human_readable_name
         elif isinstance(param, click.Option) and not param.hidden:
-            shown[param.name] = param.opts[0]
+            shown[str(param.name)] = param.opts[0]
+            shown.setdefault(param.opts[0].strip("-").replace("-", "_"), param.opts[0])
     return _SETTING.sub(lambda found: shown.get(found[1], found[1]), text)
 
 

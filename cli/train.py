@@ -91,7 +91,7 @@ def train(
     sentence-transformers (Parquet and saved datasets as well), YAST, light-splade and naver/splade.
 
     Ctrl-C saves the run, and --resume continues it. On several GPUs: torchrun --nproc-per-node 2
-    --no-python splade-es train ... The index of --df-index is looked for at SPLADE_ES_URL.
+    --no-python splade-es train ... The index of --df-index is one of the engine at SPLADE_ES_URL.
 
     \b
     Example:

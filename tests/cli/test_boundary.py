@@ -23,6 +23,7 @@ COMMANDS = {context.command_path.partition(" ")[2]: context.command for context 
     [
         ("index", "`recreate` and not `delete_missing`", "--recreate and not --delete-missing"),
         ("index", "made with `max_length` 9", "made with --doc-length 9"),
+        ("index", "choose another `index`", "choose another --index"),
         ("index", "`corpus`: no such file", "CORPUS: no such file"),
         ("search", "lower `query_top_k`, or `k`.", "lower --query-top-k, or -k."),
         ("search", "index again with `recreate`", "index again with recreate"),
