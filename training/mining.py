@@ -28,9 +28,8 @@ from splade_es.progress import MineProgress
 from splade_es.records import Document, Query, Run
 from splade_es.search.modes import Mode, bm25_run, check_mode
 from splade_es.search.searcher import Searcher
-from splade_es.training.formats import check_path
 from splade_es.training.judged_queries import JudgedQuery, by_query, read_pairs
-from splade_es.training.training_lines import check_not_input
+from splade_es.training.training_lines import check_input, check_not_input
 
 # Hits whose texts are in memory at once.
 _BATCH_HITS = 10_000
@@ -122,7 +121,7 @@ def mine_steps(
         if os.path.isdir(data)
         else [data]
     )
-    check_path(data)
+    check_input(data)
     check_not_input(output, *sources)
     searcher = None if mode == "bm25" else Searcher(index, settings.get("model"))
 

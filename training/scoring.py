@@ -13,9 +13,8 @@ import numpy as np
 from splade_es.data.files import atomic_file
 from splade_es.errors import SettingsError, TrainingError
 from splade_es.progress import ScoreProgress
-from splade_es.training.formats import check_path
 from splade_es.training.teachers import load_teacher
-from splade_es.training.training_lines import check_not_input, is_text, read_rows
+from splade_es.training.training_lines import check_input, check_not_input, is_text, read_rows
 
 #: The mean of several teachers is multiplied by this, as in the OpenSearch sample for tuning sparse
 #: models: it turns 0 to 1 into a range like that of the scores of a SPLADE model.
@@ -77,7 +76,7 @@ def score_lines(
         )
     if scale is not None and not 0 < scale < float("inf"):
         raise SettingsError(f"`teacher_scale` is {scale}", "Set it above 0.")
-    check_path(path)
+    check_input(path)
     check_not_input(output, path)
     return _score(path, teachers, output, SCALE if scale is None else scale, window_pairs)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from splade_es.data.jsonl import parse_object, read_lines
-from splade_es.errors import TrainingError
+from splade_es.errors import CorpusError, TrainingError
 
 
 def read_rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -33,6 +33,12 @@ def read_rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def is_text(value: Any) -> bool:
     """Whether a value is a text that is not empty."""
     return isinstance(value, str) and bool(value.strip())
+
+
+def check_input(path: str) -> None:
+    """Raise CorpusError if a file or folder does not exist; "-" is standard input."""
+    if path != "-" and not os.path.exists(path):
+        raise CorpusError(f"{path}: no such file", "Check the path.")
 
 
 def check_not_input(path: str, *inputs: str | None) -> None:

@@ -554,7 +554,7 @@ def test_a_damaged_parquet_file(tmp_path: Path) -> None:
         ({"query": "q", "answer": "p", "label": 0}, "a pair has the label 0, but only 1 makes"),
         ({"a": "q", "b": "p", "c": "n", "label": [1, 2, 3]}, "3 numbers in the label, and 1 neg"),
         ({"a": "q", "b": "p", "c": "n", "d": "m", "label": 1}, "1 numbers in the label, and 2 neg"),
-        ({"a": "q", "b": "p", "c": "n", "label": "x"}, 'the score "x" is not ate number'),
+        ({"a": "q", "b": "p", "c": "n", "label": "x"}, 'the score "x" is not a finite number'),
         (
             {"a": "q", "b": "p", "c": "n", "d": "m", "label": ["x", 1]},
             'the score "x" is not a',
