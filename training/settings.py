@@ -28,7 +28,7 @@ MODEL, DATA, SCHEDULE, RANKING, SPARSITY, RUN = SECTIONS = (
 class Range:
     """Finite numbers from `low` on, below `high`; `above` excludes `low` itself.
 
-    words: how an error message goes on after "must be".
+    words: how an error message continues after "must be".
     """
 
     words: str

@@ -63,7 +63,7 @@ class Stepper:
         if device.type == "cpu":
             for encoder in model.encoders:
                 draw_fast_masks(encoder.mlm)
-                # A dense gradient, made anew for each few texts, would be nearly all zeros: of the
+                # A dense gradient, new for each few texts, would be nearly all zeros: of the
                 # vocabulary a few texts have few tokens.
                 embeddings = encoder.mlm.get_input_embeddings()
                 if isinstance(embeddings, nn.Embedding):
