@@ -44,16 +44,18 @@ test-clients: $(SETUP)  ## the tests of Elasticsearch with version 9 of its clie
 	PYTHONPATH=.cache/client-9 $(BIN)/python -m pytest -m '$(RING)' \
 		-k '(elasticsearch or test_clients) and not old-elasticsearch' tests/engines
 
-# The tools of the tests come in their newest versions: they are no part of what is tried.
+# The tools of the tests come in their newest versions: they are no part of what is tried. What old
+# versions say of each other (Triton's interpreter of numpy) is not heard.
 test-lowest: $(SETUP)  ## the tests of the library with the lowest versions that it allows
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .cache/lowest
 	$(BIN)/uv pip install --quiet --python .cache/lowest/bin/python --resolution lowest-direct \
-		-e '.[aws,parquet,serve,teacher]'
+		-e '.[aws,demo,parquet,serve,teacher]'
 	$(BIN)/uv pip install --quiet --python .cache/lowest/bin/python \
-		hypothesis pytest sentencepiece trustme
+		hypothesis playwright pytest sentencepiece trustme vl-convert-python
 	$(BIN)/uv pip list --quiet --python .cache/lowest/bin/python
-	.cache/lowest/bin/python -m pytest tests/data tests/encoders tests/engines tests/indexing \
-		tests/inspection tests/models tests/search tests/vectors
+	.cache/lowest/bin/python -m pytest -W ignore::DeprecationWarning \
+		tests/data tests/encoders tests/engines tests/indexing tests/inspection tests/models \
+		tests/search tests/vectors
 
 # The tests of the page skip without one; where CI is set they must not.
 browser:
