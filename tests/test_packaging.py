@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import time
 import zipfile
@@ -170,7 +169,7 @@ def run(script: str, wheel: Path, folder: Path | None = None) -> str:
             archive.extractall(site)
     begin = (
         f"import site, sys; sys.path.pop(0); site.addsitedir({str(site)!r}); "
-        f"sys.path.append({sysconfig.get_path('purelib')!r}); "
+        f"sys.path.append({str(Path(pytest.__file__).parents[1])!r}); "
     )
     command = [sys.executable, "-S", "-c", begin + script]
     done = subprocess.run(command, cwd=folder or wheel.parent, capture_output=True, text=True)
