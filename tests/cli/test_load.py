@@ -171,7 +171,7 @@ def test_the_local_engine_has_no_aliases(tiny_model: str, corpus_file: Path) -> 
     result = run("index", corpus_file, "--model", tiny_model, "--alias", "a")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == (
-        "Error: The local engine has no aliases. Use --recreate instead of --alias."
+        "Error: The local engine has no aliases. Connect to a server."
     )
     wrong = run("index", corpus_file, "--model", tiny_model, "--alias", "a", "--index", "b")
     assert wrong.exit_code == 2 and "Give --index, or --alias" in wrong.stderr

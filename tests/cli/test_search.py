@@ -110,8 +110,8 @@ def test_info_and_delete(loaded: str, tiny_model: str, home: Path) -> None:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("", "The query is empty. Type some words."),
-        ("  ", "The query is empty. Type some words."),
+        ("", "The query is empty. Give it some words."),
+        ("  ", "The query is empty. Give it some words."),
         (
             "caf\udce9",
             "The text is not UTF-8 at character 4. Set the terminal, or the script, to UTF-8.",
@@ -126,7 +126,7 @@ def test_queries_without_words(loaded: str, query: str, said: str) -> None:
 @pytest.mark.parametrize("k", [0, 20_000])
 def test_k_out_of_range(loaded: str, k: int) -> None:
     assert error("search", "heart", "--index", loaded, "-k", k) == (
-        f"k is {k}. Ask for 1 to 10,000 results."
+        f"-k is {k}. Ask for 1 to 10,000 results."
     )
 
 
