@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -109,6 +110,9 @@ def train(
             config, resume=resume, engine=engine, stop=stop, reading=reading.move
         ):
             reading.close()
+            # of several processes the first one prints; a run that was finished has no means
+            if os.environ.get("RANK", "0") != "0" or math.isnan(log.loss):
+                continue
             if as_json:
                 print_json(log)
             else:

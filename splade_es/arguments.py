@@ -10,14 +10,16 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from splade_es.errors import SettingsError
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def checked(function: _Function) -> _Function:
     """Check the arguments of each call against the annotations that are plain enough to check.
 
-    Raises TypeError at the call: "k must be int, not str". Annotations of generics, protocols and
-    type variables are left to type checkers.
+    Raises TypeError at the call: "k must be int, not str"; and SettingsError for a word that is
+    none of those to choose from. Protocols and type variables are left to type checkers.
     """
     signature = inspect.signature(function)
 
@@ -41,7 +43,7 @@ def checked(function: _Function) -> _Function:
 def check_settings(settings: Mapping[str, Any], kind: type, function: str) -> None:
     """Check keyword arguments against a TypedDict.
 
-    Raises TypeError for an unknown name, with the nearest known one, and for a wrong type.
+    Raises TypeError for an unknown name, with the nearest known one, and else as `check_type`.
     """
     hints = get_type_hints(kind)
     for name, value in settings.items():
@@ -55,9 +57,17 @@ def check_settings(settings: Mapping[str, Any], kind: type, function: str) -> No
 
 
 def check_type(name: str, value: object, hint: Any) -> None:
-    """Raise TypeError unless a value is of a type, as far as the type can be checked."""
-    if not _fits(value, hint):
-        raise TypeError(f"{name} must be {_words(hint)}, not {type(value).__name__}")
+    """Raise TypeError unless a value is of a type, as far as the type can be checked.
+
+    Raises SettingsError for a word that is none of those that a Literal names.
+    """
+    if _fits(value, hint):
+        return
+    choices = [word for part in (hint, *get_args(hint)) if get_origin(part) is Literal
+               for word in get_args(part)]  # fmt: skip
+    if choices and isinstance(value, str):
+        raise SettingsError(f"`{name}` is {value!r}", f"Choose one of {', '.join(choices)}.")
+    raise TypeError(f"{name} must be {_words(hint)}, not {type(value).__name__}")
 
 
 def _fits(value: object, hint: Any) -> bool:
@@ -67,7 +77,8 @@ def _fits(value: object, hint: Any) -> bool:
     if origin in (Union, types.UnionType):
         return any(_fits(value, part) for part in get_args(hint))
     if origin is Literal:
-        return isinstance(value, str)  # which one is for the function to say, in its own words
+        return value in get_args(hint)
+    parts = hint
     if origin is not None:
         hint = origin
     if hint is None or hint is type(None):
@@ -82,6 +93,8 @@ def _fits(value: object, hint: Any) -> bool:
         return isinstance(value, str)
     if hint in (Iterable, Sequence) and isinstance(value, (str, bytes)):
         return False  # one text where several are wanted
+    if origin is Sequence and get_args(parts) == (str,):
+        return isinstance(value, Sequence) and all(isinstance(item, str) for item in value)
     return isinstance(value, hint)
 
 
@@ -91,6 +104,8 @@ def _words(hint: Any) -> str:
         return " or ".join(dict.fromkeys(_words(part) for part in get_args(hint)))
     if origin is Literal:
         return "str"
+    if origin is Sequence and get_args(hint) == (str,):
+        return "Sequence of str"
     if hint is None or hint is type(None):
         return "None"
     if hint is os.PathLike or origin is os.PathLike:

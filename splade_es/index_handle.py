@@ -14,7 +14,7 @@ from splade_es.inspection.explain import Explanation, explain
 from splade_es.progress import MineProgress, follow
 from splade_es.records import Document, Filter, Hit, IndexStats, Query, Run
 from splade_es.search.evaluation import Evaluation, evaluate_collection
-from splade_es.search.modes import Mode, bm25_run
+from splade_es.search.modes import Mode, bm25_hits, bm25_run
 from splade_es.search.searcher import Searcher
 from splade_es.training.mining import MineSettings, mine_steps
 
@@ -78,7 +78,7 @@ class Index(IndexLoading):
         mode: Mode = "splade",
         filter: Filter | None = None,
         contributions: bool = False,
-        model: str | None = None,
+        model: Path | None = None,
         query_top_k: int | None = None,
         query_threshold: float = 0.0,
     ) -> list[Hit]:
@@ -98,7 +98,7 @@ class Index(IndexLoading):
             `{"site": "cdc", "year": [2020, 2021]}`.
         contributions : bool
             Also return what each feature of the query adds to each score.
-        model : str, optional
+        model : str or path, optional
             Where the model is now, if it has moved.
         query_top_k : int, optional
             Keep this many terms of the query.
@@ -108,10 +108,14 @@ class Index(IndexLoading):
         Raises
         ------
         QueryError
-            The query has no term; k, mode or filter is invalid.
+            The query has no term; k or filter is invalid.
+        SettingsError
+            There is no such mode.
         IndexMismatch
             The index was made by another model, or its model cannot be loaded.
         """
+        if mode == "bm25":
+            return bm25_hits(self._index, query, k, filter)
         searcher = self.searcher(
             model=model, query_top_k=query_top_k, query_threshold=query_threshold
         )
@@ -121,28 +125,26 @@ class Index(IndexLoading):
     def searcher(
         self,
         *,
-        model: str | None = None,
+        model: Path | None = None,
         query_top_k: int | None = None,
         query_threshold: float = 0.0,
         interactive: bool = True,
     ) -> Searcher:
         """What `search` uses, with its model loaded; kept until the name stands for another index.
 
+        Each call, and so each search, asks the index whether it is still the same, which on a
+        server is one small request; to save it, keep the searcher.
+
         interactive: queries come one at a time, see `load_query_encoder`. The other parameters are
         those of `search`.
         """
-        key = (model, query_top_k, query_threshold, interactive)
-        kept = self._searchers.get(key)
-        if kept is None or kept.meta != self._index.meta():  # an alias may have moved
-            self._document_encoder = None
-            kept = self._searchers[key] = Searcher(
-                self._index,
-                model,
-                top_k=query_top_k,
-                threshold=query_threshold,
-                interactive=interactive,
-            )
-        return kept
+        key = (None if model is None else os.fspath(model), interactive)
+        with self._lock:
+            kept = self._searchers.get(key)
+            if kept is None or kept.meta != self._index.meta():  # an alias may have moved
+                kept = Searcher(self._index, key[0], interactive=interactive)
+                self._searchers[key] = kept
+        return kept.pruned(query_top_k, query_threshold)
 
     @checked
     def explain(
@@ -150,7 +152,7 @@ class Index(IndexLoading):
         query: str,
         id: str,
         *,
-        model: str | None = None,
+        model: Path | None = None,
         query_top_k: int | None = None,
         query_threshold: float = 0.0,
     ) -> Explanation:
@@ -162,11 +164,13 @@ class Index(IndexLoading):
         searcher = self.searcher(
             model=model, query_top_k=query_top_k, query_threshold=query_threshold
         )
-        if self._document_encoder is None:
-            self._document_encoder = load_document_encoder(
-                searcher.encoder.name, searcher.meta.max_length, interactive=True
-            )
-        return explain(searcher, self._document_encoder, query, id)
+        key = (searcher.encoder.name, searcher.meta.max_length)
+        with self._lock:
+            encoder = self._document_encoders.get(key)
+            if encoder is None:
+                encoder = load_document_encoder(*key, interactive=True)
+                self._document_encoders = {key: encoder}
+        return explain(searcher, encoder, query, id)
 
     @checked
     def evaluate(
@@ -179,7 +183,7 @@ class Index(IndexLoading):
         k: int = 1000,
         mode: Mode = "splade",
         filter: Filter | None = None,
-        model: str | None = None,
+        model: Path | None = None,
         query_top_k: int | None = None,
         query_threshold: float = 0.0,
     ) -> Evaluation:
@@ -207,7 +211,7 @@ class Index(IndexLoading):
         QueryError
             A measure is unknown.
         SettingsError
-            k is smaller than the cutoff of a measure.
+            k is smaller than the cutoff of a measure; there is no such mode or baseline.
         """
 
         def by_bm25(queries: Sequence[Query], k: int) -> Run:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from splade_es.arguments import check_settings, check_type, checked
 from splade_es.encoders.base import TextEncoder
@@ -23,9 +24,16 @@ if TYPE_CHECKING:
 #: A file or folder.
 Path: TypeAlias = str | os.PathLike[str]
 #: A directory or hub name, or an encoder that is loaded already.
-Model: TypeAlias = str | TextEncoder
+Model: TypeAlias = Path | TextEncoder
+
+_Model = TypeVar("_Model")
 
 _ENCODING_SETTINGS = frozenset(EncodingSettings.__annotations__)
+
+
+def model_name(model: _Model | os.PathLike[str]) -> _Model | str:
+    """A model as `open_source` and its like take it: a path becomes a string."""
+    return os.fspath(model) if isinstance(model, os.PathLike) else model
 
 
 class IndexLoading:
@@ -36,8 +44,10 @@ class IndexLoading:
         self._index = engine.index(name)
         #: For what takes hours: requests that may succeed later are sent again.
         self._patient = engine.index(name, retry=True)
-        self._searchers: dict[tuple[object, ...], Searcher] = {}
-        self._document_encoder: TextEncoder | None = None
+        # by model and `interactive`; by model and length
+        self._searchers: dict[tuple[str | None, bool], Searcher] = {}
+        self._document_encoders: dict[tuple[str, int], TextEncoder] = {}
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         engine = self._index.engine
@@ -61,7 +71,7 @@ class IndexLoading:
             JSON Lines with "_id", "text" and, optionally, "title" and further fields, plain or .gz;
             "-" for standard input; a BEIR folder; or a folder that `encode` wrote, which needs no
             model.
-        model : str or Encoder, optional
+        model : str, path or Encoder, optional
             Directory or hub name, or an encoder that is loaded already.
         progress : callable, optional
             Called with the counts after each request.
@@ -101,7 +111,7 @@ class IndexLoading:
         check_settings(settings, LoadSettings, "load")
         self._searchers.clear()
         encoding = {name: value for name, value in settings.items() if name in _ENCODING_SETTINGS}
-        source = open_source(os.fspath(corpus), model, encoding)  # type: ignore[arg-type]
+        source = open_source(os.fspath(corpus), model_name(model), encoding)  # type: ignore[arg-type]
         return Load(self._patient, source, settings).steps()
 
     def backfill(
@@ -122,7 +132,7 @@ class IndexLoading:
         ----------
         fields : sequence of str
             Fields whose text, one after the other, is encoded; "outer.inner" is one in an object.
-        model : str or Encoder
+        model : str, path or Encoder
             Directory or hub name, or an encoder that is loaded already.
         progress : callable, optional
             Called with the counts after each request.
@@ -149,7 +159,7 @@ class IndexLoading:
         check_type("model", model, Model)
         check_settings(settings, BackfillSettings, "backfill")
         self._searchers.clear()
-        return Backfill(self._patient, fields, model, settings).steps()
+        return Backfill(self._patient, fields, model_name(model), settings).steps()
 
     @checked
     def rollback(self) -> Rollback:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from splade_es.arguments import check_settings, check_type, checked
 from splade_es.handles import Engine
-from splade_es.index_loading import Model, Path
+from splade_es.index_loading import Model, Path, model_name
 from splade_es.progress import EncodeProgress, ExportProgress, ScoreProgress, TrainProgress, follow
 from splade_es.quantize import Quantizer
 from splade_es.vectors.export import Format, export_folder
@@ -38,7 +38,7 @@ def encode(
         JSON Lines, plain or .gz; "-" for standard input; or a BEIR folder. See `Index.load`.
     output : str or path
         The folder.
-    model : str or Encoder
+    model : str, path or Encoder
         Directory or hub name, or an encoder that is loaded already.
     progress : callable, optional
         Called with the counts after each document.
@@ -68,7 +68,7 @@ def encode_steps(
     check_type("output", output, Path)
     check_type("model", model, Model)
     check_settings(settings, EncodeSettings, "encode")
-    return EncodeFolder(os.fspath(corpus), os.fspath(output), model, settings).steps()
+    return EncodeFolder(os.fspath(corpus), os.fspath(output), model_name(model), settings).steps()
 
 
 @checked
@@ -112,14 +112,14 @@ def export_steps(
 
 
 @checked
-def expand(text: str, model: str, *, query: bool = False) -> list[Expansion]:
+def expand(text: str, model: Path, *, query: bool = False) -> list[Expansion]:
     """The tokens that stand for a text, the strongest first, with the words that caused them.
 
     Parameters
     ----------
     text : str
         Any text.
-    model : str
+    model : str or path
         Directory or hub name.
     query : bool
         Encode the text as a query. A document also has the integers that an index stores at the
@@ -136,8 +136,8 @@ def expand(text: str, model: str, *, query: bool = False) -> list[Expansion]:
     from splade_es.inspection.expand import expand as expand_text
 
     if query:
-        return expand_text(load_query_encoder(model), text, None)
-    return expand_text(load_document_encoder(model), text, Quantizer())
+        return expand_text(load_query_encoder(os.fspath(model)), text, None)
+    return expand_text(load_document_encoder(os.fspath(model)), text, Quantizer())
 
 
 def train(
@@ -145,6 +145,8 @@ def train(
     *,
     resume: bool = False,
     engine: Engine | None = None,
+    stop: threading.Event | None = None,
+    reading: Callable[[str, int], object] | None = None,
     progress: Callable[[TrainProgress], object] | None = None,
 ) -> TrainProgress:
     """Train a SPLADE model and leave it in `config.output`.
@@ -158,13 +160,20 @@ def train(
         bit for bit.
     engine : Engine, optional
         Where the index `config.df_index` is; only needed with that setting.
+    stop : threading.Event, optional
+        When it is set, the step is finished and a checkpoint written before the run ends with
+        `Interrupted`. Without it a KeyboardInterrupt loses the steps since the last checkpoint.
+    reading : callable, optional
+        Called while the training data is read, with what is read, such as "rows", and their number
+        so far.
     progress : callable, optional
         Called with each log line.
 
     Returns
     -------
     TrainProgress
-        The last log line.
+        The last log line. Of a run that was finished already, and in all processes but the first
+        of several, its means are NaN.
 
     Raises
     ------
@@ -174,8 +183,11 @@ def train(
         The model cannot be loaded.
     CorpusError
         A file cannot be read.
+    Interrupted
+        `stop` was set; `resume` continues.
     """
-    return follow(train_steps(config, resume=resume, engine=engine), progress)
+    steps = train_steps(config, resume=resume, engine=engine, stop=stop, reading=reading)
+    return follow(steps, progress)
 
 
 def train_steps(
@@ -186,17 +198,13 @@ def train_steps(
     stop: threading.Event | None = None,
     reading: Callable[[str, int], object] | None = None,
 ) -> Generator[TrainProgress, None, None]:
-    """`train`, step by step: an iterator of its log lines.
-
-    stop: when it is set, the step is finished, a checkpoint written, and Interrupted raised;
-    reading: called while the training data is read, with what is read, such as "rows", and their
-    number so far. The other parameters are those of `train`.
-    """
+    """`train`, step by step: an iterator of its log lines."""
     from splade_es.training.config import TrainConfig
     from splade_es.training.loop import train_steps as steps
 
     check_type("config", config, TrainConfig)
     check_type("resume", resume, bool)
+    check_type("engine", engine, Engine | None)
     return steps(
         config,
         resume=resume,

@@ -19,6 +19,8 @@ def follow(
     steps: Generator[_Record, None, None], progress: Callable[[_Record], object] | None
 ) -> _Record:
     """Run an operation to its end, call `progress` with each record, and return the last one."""
+    if not (progress is None or callable(progress)):
+        raise TypeError(f"progress must be callable, not {type(progress).__name__}")
     last: _Record | None = None
     for last in steps:
         if progress is not None:

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import orjson
@@ -183,7 +184,7 @@ class Hit(NamedTuple):
         The sum of the contributions; in other modes than "splade", that of BM25 or of the fusion.
     source : mapping
         The stored fields, without the vector. `text` is what was encoded, also where a backfill
-        took it from other fields.
+        took it from other fields. A hit that only BM25 found has just `title` and `text`.
     contributions : mapping of str to float
         Feature of the query -> what it adds to the score; empty unless asked for.
     """
@@ -191,7 +192,7 @@ class Hit(NamedTuple):
     id: str
     score: float
     source: Mapping[str, Any]
-    contributions: Mapping[str, float] = {}
+    contributions: Mapping[str, float] = MappingProxyType({})
 
 
 class ScoredId(NamedTuple):

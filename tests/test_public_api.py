@@ -111,7 +111,7 @@ def test_modes_and_filters(url: str, name: str, tiny_model: str, tmp_path: Path)
             assert {hit.id for hit in kept} == {
                 hit.id for hit in found[mode] if hit.id in ("heart", "eye", "flu")
             }
-        with pytest.raises(splade_es.QueryError, match="`mode` is 'dense'"):
+        with pytest.raises(splade_es.SettingsError, match="`mode` is 'dense'"):
             articles.search(query, mode="dense")  # type: ignore[arg-type]
 
 
@@ -150,7 +150,10 @@ def test_errors_come_at_the_call(tmp_path: Path, tiny_model: str) -> None:
         wrongs: list[tuple[Callable[[], object], str]] = [
             (lambda: public.connect().index(3), "name must be str, not int"),
             (lambda: index.load_steps(3), "corpus must be str or a path, not int"),
-            (lambda: index.load_steps(corpus, 5), "model must be str or TextEncoder or None"),
+            (
+                lambda: index.load_steps(corpus, 5),
+                "model must be str or a path or TextEncoder or None",
+            ),
             (
                 lambda: index.load_steps(corpus, tiny_model, scale="1"),
                 "scale must be float or None",
@@ -166,8 +169,22 @@ def test_errors_come_at_the_call(tmp_path: Path, tiny_model: str) -> None:
             (lambda: index.search(3), "query must be str, not int"),
             (lambda: index.search("a", k="3"), "k must be int, not str"),
             (lambda: index.search("a", filter="x"), "filter must be Mapping or None, not str"),
-            (lambda: index.documents("a"), "ids must be Sequence, not str"),
-            (lambda: index.backfill_steps("text", tiny_model), "fields must be Sequence, not str"),
+            (lambda: index.documents("a"), "ids must be Sequence of str, not str"),
+            (lambda: index.documents([1]), "ids must be Sequence of str"),
+            (
+                lambda: index.load(corpus, tiny_model, progress=1),
+                "progress must be callable, not int",
+            ),
+            (
+                lambda: public.train_steps(
+                    public.TrainConfig(data="d", model="m", output="o"), engine="local"
+                ),
+                "engine must be Engine or None, not str",
+            ),
+            (
+                lambda: index.backfill_steps("text", tiny_model),
+                "fields must be Sequence of str, not str",
+            ),
             (lambda: public.connect(3), "url must be str or None, not int"),
             (lambda: public.encode_steps(1, "out", tiny_model), "corpus must be str or a path"),
             (lambda: public.train({}), "config must be TrainConfig, not dict"),

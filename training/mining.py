@@ -19,6 +19,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, TypedDict
 
+from splade_es.arguments import check_type
 from splade_es.data.files import atomic_file
 from splade_es.data.jsonl import find_file
 from splade_es.engines.base import EngineIndex
@@ -26,7 +27,7 @@ from splade_es.errors import SettingsError, TrainingError
 from splade_es.limits import MAX_K
 from splade_es.progress import MineProgress
 from splade_es.records import Document, Query, Run
-from splade_es.search.modes import Mode, bm25_run, check_mode
+from splade_es.search.modes import Mode, bm25_run
 from splade_es.search.searcher import Searcher
 from splade_es.training.judged_queries import JudgedQuery, by_query, read_pairs
 from splade_es.training.training_lines import check_input, check_not_input
@@ -103,7 +104,7 @@ def mine_steps(
     """
     mode, depth = settings.get("mode", "splade"), settings.get("depth", 100)
     skip_top = settings.get("skip_top", 2)
-    check_mode(mode)
+    check_type("mode", mode, Mode)
     if mode == "bm25" and settings.get("model"):
         raise SettingsError("`mode` bm25 searches without a `model`", "Leave out `model`.")
     if not 1 <= depth <= MAX_K:

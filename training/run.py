@@ -122,6 +122,16 @@ class Run:
             self.board.write(progress)
         return progress
 
+    def last(self) -> TrainProgress:
+        """The result of a process that logs nothing, or of a run that was finished already."""
+        unknown = float("nan")
+        return TrainProgress(
+            step=self.state.step, steps=self.steps, loss=unknown, ranking_loss=unknown,
+            query_terms=unknown, doc_terms=unknown, query_lambda=unknown, doc_lambda=unknown,
+            lr=unknown, steps_per_second=unknown, warnings=(), dev={},
+            best=self.state.improved, output=os.fspath(self.config.output),
+        )  # fmt: skip
+
     def not_finite(self, what: str) -> TrainingError:
         """The error that ends a run whose numbers are not finite any more."""
         saved = "there is no checkpoint yet"

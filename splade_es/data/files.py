@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +41,7 @@ class PartFile:
         self.path = (
             self._target
             if self._special
-            else self._target.with_name(f".{self._target.name}.{os.getpid()}.tmp")
+            else self._target.with_name(f".{self._target.name}.{uuid.uuid4().hex[:12]}.tmp")
         )
 
     def commit(self) -> None:

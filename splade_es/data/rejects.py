@@ -100,6 +100,12 @@ def rejects_file(path: Path, fail_fast: bool = False) -> Iterator[Rejects]:
             yield rejects
     finally:
         if rejects.count:
-            part.commit()
+            try:
+                part.commit()
+            except OSError as error:
+                raise CorpusError(
+                    f"{path}: cannot be written ({error.strerror})",
+                    f"The bad lines are in {part.path}.",
+                ) from error
         else:
             part.discard()

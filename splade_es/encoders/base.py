@@ -35,6 +35,8 @@ class TextEncoder(ABC):
         Tokens of a text; a longer text is cut.
     pooling : str
         "max" or "sum" over the tokens of a text.
+    side : {"document", "query"}
+        What it encodes.
     precision : Precision
         Number format of the products, as it was asked for.
     """
@@ -43,6 +45,7 @@ class TextEncoder(ABC):
     vocabulary: list[str]
     max_length: int
     pooling: str
+    side: Literal["document", "query"] = "document"
     precision: Precision = "auto"
 
     @abstractmethod

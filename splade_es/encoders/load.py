@@ -45,15 +45,20 @@ def load_query_encoder(
     if sides.query.table:
         from splade_es.encoders.table_encoder import TableEncoder
 
-        return TableEncoder(name, max_length)
+        return _of_queries(TableEncoder(name, max_length))
     if interactive and max_length is not None:
         from splade_es.encoders.numpy_encoder import NumpyEncoder
 
         if encoder := NumpyEncoder.load(name, sides.query, max_length):
-            return encoder
+            return _of_queries(encoder)
     from splade_es.encoders.torch_encoder import Encoder
 
-    return Encoder.load(name, max_length, side="query")
+    return _of_queries(Encoder.load(name, max_length, side="query"))
+
+
+def _of_queries(encoder: TextEncoder) -> TextEncoder:
+    encoder.side = "query"
+    return encoder
 
 
 @checked

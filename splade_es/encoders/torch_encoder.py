@@ -23,7 +23,7 @@ from splade_es.arguments import checked
 from splade_es.encoders.base import Precision, TextEncoder
 from splade_es.encoders.batches import pad, tokenize, windows
 from splade_es.encoders.devices import compute_dtype, named_device, pick_device
-from splade_es.errors import ModelError, SettingsError
+from splade_es.errors import ModelError
 from splade_es.models import int8
 from splade_es.models.head import activate, argmax_positions
 from splade_es.models.model import SpladeModel
@@ -154,8 +154,6 @@ class Encoder(TextEncoder):
         SettingsError
             The device does not exist, or the side or the precision is unknown.
         """
-        if side not in ("document", "query"):
-            raise SettingsError(f"`side` is {side!r}", "Choose document or query.")
         model = SpladeModel.load(name, max_length, side)
         name = model.name
         if model.fresh_head:

@@ -53,7 +53,7 @@ def check_index_name(index: str) -> None:
 def check_search(queries: Sequence[Sequence[Clause]], k: int, filter: Filter | None = None) -> None:
     """Raise QueryError for a k, a number of clauses, a boost or a filter that is invalid."""
     if not 1 <= k <= MAX_K:
-        raise QueryError(f"k is {k}", f"Ask for 1 to {MAX_K:,} results.")
+        raise QueryError(f"`k` is {k}", f"Ask for 1 to {MAX_K:,} results.")
     for clauses in queries:
         if len(clauses) > MAX_CLAUSES:
             raise QueryError(

@@ -83,7 +83,8 @@ class LocalIndex:
 
     def ids(self) -> Iterator[str]:
         with self._store.open(self.name) as opened:
-            yield from opened.ids()
+            ids = [*opened.ids()]  # not read under the lock: an iterator may be dropped half way
+        yield from ids
 
     def search(
         self,

@@ -109,7 +109,7 @@ class LocalStore:
                 raise IndexMismatch(
                     f"splade-es did not make the index {index!r} on {self.label}, "
                     f"or its file {META_FILE} is damaged",
-                    "Choose another `index`.",
+                    "Choose another index.",
                 ) from exc
 
     def indices(self) -> list[str]:

@@ -72,7 +72,7 @@ class IndexRequests:
         mapping = self.mapping()
         if not mapping.get("_meta", {}).get(_META):
             raise IndexMismatch(
-                f"splade-es did not make the index {self.label}", "Choose another `index`."
+                f"splade-es did not make the index {self.label}", "Choose another index."
             )
         kind = mapping["properties"][FIELD]["type"]
         field = next(field for field in self.transport.feature_fields if field.type == kind)

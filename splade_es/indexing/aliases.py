@@ -40,9 +40,7 @@ class Sample:
 def alias_of(index: EngineIndex) -> IndexAlias:
     """The alias of a handle's name. Raises EngineError where the engine has none."""
     if index.alias is None:
-        raise EngineError(
-            f"The {index.engine.name} engine has no aliases", "Use `recreate` instead of `alias`."
-        )
+        raise EngineError(f"The {index.engine.name} engine has no aliases", "Connect to a server.")
     return index.alias
 
 

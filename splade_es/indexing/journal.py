@@ -64,7 +64,8 @@ class Journal:
         one exists and neither is set, or if another process has it open.
         """
         try:
-            file = path.open("r+b" if path.exists() else "x+b")
+            # created if it does not exist, and never truncated, in one step
+            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         except OSError as error:
             raise CorpusError(
                 f"{path}: the journal cannot be written ({error.strerror})",

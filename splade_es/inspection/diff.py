@@ -137,7 +137,7 @@ def diff_corpus(
 
     for item in documents:
         if isinstance(item, Rejected):
-            raise CorpusError(f"{item.place}: {item.reason}", "Mend the line.")
+            raise CorpusError(f"{item.place}: {item.reason}", "Correct or remove the line.")
         window.append(item)
         if len(window) == _WINDOW:
             compare()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 from splade_es.engines.base import EngineIndex
-from splade_es.errors import QueryError
 from splade_es.records import Filter, Hit, Query, Run, ScoredId
 from splade_es.search.fusion import reciprocal_rank_fusion
 
@@ -18,12 +17,6 @@ Mode: TypeAlias = Literal["splade", "bm25", "hybrid"]
 FUSED = 100
 
 
-def check_mode(mode: str) -> None:
-    """Raise QueryError for an unknown mode."""
-    if mode not in get_args(Mode):
-        raise QueryError(f"`mode` is {mode!r}", f"Choose one of {', '.join(get_args(Mode))}.")
-
-
 def bm25_run(
     index: EngineIndex, queries: Sequence[Query], k: int, filter: Filter | None = None
 ) -> Run:
@@ -33,6 +26,12 @@ def bm25_run(
         query.id: {hit.id: hit.score for hit in hits}
         for query, hits in zip(queries, found, strict=True)
     }
+
+
+def bm25_hits(index: EngineIndex, text: str, k: int, filter: Filter | None = None) -> list[Hit]:
+    """The k best documents by BM25; no model is needed."""
+    (ranked,) = index.search_bm25([text], k, filter=filter)
+    return _with_texts(index, ranked, {})
 
 
 def fuse_runs(runs: Sequence[Run], k: int) -> Run:
@@ -52,10 +51,10 @@ def hybrid_hits(
     """The hits of a search by terms, fused with those of BM25 for the text."""
     (words,) = index.search_bm25([text], FUSED, filter=filter)
     rankings = [[hit.id for hit in hits], [hit.id for hit in words]]
-    return text_hits(index, reciprocal_rank_fusion(rankings)[:k], {hit.id: hit for hit in hits})
+    return _with_texts(index, reciprocal_rank_fusion(rankings)[:k], {hit.id: hit for hit in hits})
 
 
-def text_hits(
+def _with_texts(
     index: EngineIndex, ranked: Sequence[ScoredId], known: Mapping[str, Hit]
 ) -> list[Hit]:
     """Ranked ids as hits; those that are not known get their title and text from the index."""

@@ -24,7 +24,7 @@ def rewrite(
     `top_k` below 1.
     """
     if top_k is not None and top_k < 1:
-        raise QueryError(f"top_k is {top_k}", "Keep at least 1 term of a query.")
+        raise QueryError(f"`query_top_k` is {top_k}", "Keep at least 1 term of a query.")
     # negated, so that NaN stays, and the engine refuses it by name
     terms = [
         (weight, id)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
+from splade_es.arguments import check_type
 from splade_es.encoders.base import check_text, make_index_meta
 from splade_es.encoders.load import load_query_encoder
 from splade_es.engines.base import EngineIndex
@@ -14,11 +16,10 @@ from splade_es.records import Clause, Filter, Hit, Query, Run, SparseRow
 from splade_es.search.modes import (
     FUSED,
     Mode,
+    bm25_hits,
     bm25_run,
-    check_mode,
     fuse_runs,
     hybrid_hits,
-    text_hits,
 )
 from splade_es.search.rewrite import rewrite
 
@@ -72,6 +73,12 @@ class Searcher:
         check_same(self.meta, make_index_meta(self.encoder, self.meta.scale), index.name)
         self._names = feature_names(self.encoder.vocabulary)
 
+    def pruned(self, top_k: int | None, threshold: float) -> Searcher:
+        """The same with other limits for the terms of a query; the model is shared."""
+        pruned = copy.copy(self)
+        pruned.top_k, pruned.threshold = top_k, threshold
+        return pruned
+
     def check_current(self) -> None:
         """Raise IndexMismatch if the name stands for another index now, as an alias may."""
         if self.index.meta() != self.meta:
@@ -90,7 +97,7 @@ class Searcher:
         filter: Filter | None = None,
     ) -> list[Hit]:
         """The k best documents. See `splade_es.Index.search`."""
-        check_mode(mode)
+        check_type("mode", mode, Mode)
         clauses = [] if mode == "bm25" else self.query(text)
         return self.search_clauses(
             text, clauses, k, mode=mode, contributions=contributions, filter=filter
@@ -108,8 +115,7 @@ class Searcher:
     ) -> list[Hit]:
         """`search` with other weights of the query's terms than the model gives."""
         if mode == "bm25":
-            (ranked,) = self.index.search_bm25([text], k, filter=filter)
-            return text_hits(self.index, ranked, {})
+            return bm25_hits(self.index, text, k, filter)
         depth = FUSED if mode == "hybrid" else k
         hits = self.index.search(clauses, depth, contributions=contributions, filter=filter)
         if mode == "hybrid":
@@ -126,7 +132,7 @@ class Searcher:
         with_sources: see `SparseRow`.
         """
         if not text.strip():
-            raise QueryError("The query is empty", "Type some words.")
+            raise QueryError("The query is empty", "Give it some words.")
         check_text(text)
         (row,) = self.encoder.encode([text], with_sources=with_sources)
         if not self.clauses(row):
@@ -144,7 +150,7 @@ class Searcher:
         filter: Filter | None = None,
     ) -> Run:
         """The k best documents of each query. A query without terms finds nothing."""
-        check_mode(mode)
+        check_type("mode", mode, Mode)
         if mode == "bm25":
             return bm25_run(self.index, queries, k, filter)
         rows = self.encoder.encode(query.text for query in queries)

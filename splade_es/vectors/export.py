@@ -8,13 +8,13 @@ import json
 import struct
 import zipfile
 from collections.abc import Callable, Generator
-from typing import IO, Literal, TypeAlias, get_args
+from typing import IO, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from splade_es.data.files import atomic_file
-from splade_es.errors import CorpusError, SettingsError
+from splade_es.errors import CorpusError
 from splade_es.progress import ExportProgress
 from splade_es.records import Encoded
 from splade_es.vectors.parquet import VectorFolder, open_vectors, read_vectors
@@ -27,12 +27,8 @@ def export_folder(vectors: str, format: Format, path: str) -> Generator[ExportPr
     """Write a folder of vectors to one file. See `splade_es.export`.
 
     ciff inverts the vectors in memory, which takes 20 bytes for each term of a document. Raises, at
-    the call, CorpusError for a folder that cannot be read, and SettingsError for an unknown format.
+    the call, CorpusError for a folder that cannot be read.
     """
-    if format not in get_args(Format):
-        raise SettingsError(
-            f"`format` is {format!r}", f"Choose one of {', '.join(get_args(Format))}."
-        )
     return _write(open_vectors(vectors), format, path)
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 from splade_es.encoders.base import Precision, TextEncoder
 from splade_es.encoders.load import load_batch_encoder
 from splade_es.errors import SettingsError
+from splade_es.models.files import read_sides
 from splade_es.quantize import Quantizer
 
 
@@ -67,6 +68,11 @@ def check_encoding(
     if model is None:
         raise SettingsError("`model` is missing", "Name a directory or a hub model.")
     if isinstance(model, TextEncoder):
+        if model.side == "query" and ((sides := read_sides(model.name)).query != sides.document):
+            raise SettingsError(
+                "`model` is an encoder of queries, and documents need one of their own",
+                "Load it with Encoder.load.",
+            )
         for name in _LOADING:
             if settings.get(name) is not None:
                 raise SettingsError(

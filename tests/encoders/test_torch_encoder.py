@@ -29,7 +29,7 @@ def test_wrong_arguments_are_named_at_the_call(tiny_model: str, encoder: Encoder
         Encoder(tiny_model)  # type: ignore[arg-type]
     for settings, message in (
         ({"precision": "fp8"}, "`precision` is 'fp8'. Choose one of auto, fp32, bf16, fp16, int8."),
-        ({"side": "title"}, "`side` is 'title'. Choose document or query."),
+        ({"side": "title"}, "`side` is 'title'. Choose one of document, query."),
     ):
         with pytest.raises(SettingsError) as caught:
             Encoder.load(tiny_model, **settings)  # type: ignore[arg-type]

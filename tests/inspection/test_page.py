@@ -282,7 +282,7 @@ def test_nothing_found_a_long_query_and_a_server_that_is_gone(
     with serving(local) as url:
         page.goto(url)
         search(page, "")
-        expect(page.get_by_role("status")).to_have_text("The query is empty. Type some words.")
+        expect(page.get_by_role("status")).to_have_text("The query is empty. Give it some words.")
         search(page, "☃")
         expect(page.get_by_role("status")).to_contain_text("The model finds no term")
         search(page, "heart " * 1700)
