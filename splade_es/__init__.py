@@ -39,9 +39,13 @@ if TYPE_CHECKING:
     from splade_es.handles import Engine, connect
     from splade_es.index_handle import Index
     from splade_es.index_meta import IndexMeta
+    from splade_es.indexing.aliases import Rollback
+    from splade_es.indexing.backfill import BackfillSettings
+    from splade_es.indexing.load import LoadSettings
     from splade_es.inspection.dashboards import import_saved_objects, saved_objects
-    from splade_es.inspection.diff import diff_corpus, diff_indices, diff_texts
-    from splade_es.inspection.explain import Explanation
+    from splade_es.inspection.diff import Change, diff_corpus, diff_indices, diff_texts
+    from splade_es.inspection.expand import Expansion
+    from splade_es.inspection.explain import Contribution, Explanation
     from splade_es.operations import (
         encode,
         encode_steps,
@@ -62,38 +66,54 @@ if TYPE_CHECKING:
         ScoreProgress,
         TrainProgress,
     )
-    from splade_es.records import Document, Hit, Query, SparseRow
-    from splade_es.search.evaluate import compare, evaluate
+    from splade_es.records import Document, Filter, Hit, IndexStats, Query, Rejected, SparseRow
+    from splade_es.search.evaluate import Report, compare, evaluate
     from splade_es.search.evaluation import Evaluation
     from splade_es.search.searcher import Searcher
     from splade_es.training.config import TrainConfig
+    from splade_es.training.mining import MineSettings
+    from splade_es.vectors.folder import EncodeSettings
+    from splade_es.vectors.settings import EncodingSettings
 
 __all__ = [
     "AccessDenied",
     "BackfillProgress",
+    "BackfillSettings",
+    "Change",
+    "Contribution",
     "CorpusError",
     "Document",
     "EncodeProgress",
+    "EncodeSettings",
     "Encoder",
+    "EncodingSettings",
     "Engine",
     "EngineError",
     "Evaluation",
+    "Expansion",
     "Explanation",
     "ExportProgress",
     "FieldTypeMissing",
+    "Filter",
     "Hit",
     "Index",
     "IndexExists",
     "IndexMeta",
     "IndexMismatch",
     "IndexMissing",
+    "IndexStats",
     "Interrupted",
     "LoadProgress",
+    "LoadSettings",
     "MineProgress",
+    "MineSettings",
     "ModelError",
     "Query",
     "QueryError",
+    "Rejected",
+    "Report",
     "RequestTooLarge",
+    "Rollback",
     "ScoreProgress",
     "Searcher",
     "SettingsError",
@@ -138,9 +158,13 @@ _NAMES = {
     "handles": ["Engine", "connect"],
     "index_handle": ["Index"],
     "index_meta": ["IndexMeta"],
+    "indexing.aliases": ["Rollback"],
+    "indexing.backfill": ["BackfillSettings"],
+    "indexing.load": ["LoadSettings"],
     "inspection.dashboards": ["import_saved_objects", "saved_objects"],
-    "inspection.diff": ["diff_corpus", "diff_indices", "diff_texts"],
-    "inspection.explain": ["Explanation"],
+    "inspection.diff": ["Change", "diff_corpus", "diff_indices", "diff_texts"],
+    "inspection.expand": ["Expansion"],
+    "inspection.explain": ["Contribution", "Explanation"],
     "operations": [
         "encode", "encode_steps", "expand", "export", "export_steps", "score", "score_steps",
         "train", "train_steps",
@@ -149,11 +173,14 @@ _NAMES = {
         "BackfillProgress", "EncodeProgress", "ExportProgress", "LoadProgress", "MineProgress",
         "ScoreProgress", "TrainProgress",
     ],
-    "records": ["Document", "Hit", "Query", "SparseRow"],
-    "search.evaluate": ["compare", "evaluate"],
+    "records": ["Document", "Filter", "Hit", "IndexStats", "Query", "Rejected", "SparseRow"],
+    "search.evaluate": ["Report", "compare", "evaluate"],
     "search.evaluation": ["Evaluation"],
     "search.searcher": ["Searcher"],
     "training.config": ["TrainConfig"],
+    "training.mining": ["MineSettings"],
+    "vectors.folder": ["EncodeSettings"],
+    "vectors.settings": ["EncodingSettings"],
 }  # fmt: skip
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
