@@ -85,7 +85,10 @@ def index(
     from splade_es.encoders.allocator import keep_freed_memory
 
     if (index_name is None) == (alias is None):
-        raise click.UsageError("Give --index, or --alias to build a new index behind it.")
+        raise click.UsageError(
+            "Give --index, or --alias to build a new index behind it"
+            + (", not both." if alias else ".")
+        )
     keep_freed_memory()
     with (
         sigterm_as_interrupt(),

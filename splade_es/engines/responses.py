@@ -86,7 +86,10 @@ def index_exists(index: str, server: str) -> IndexExists:
 
 def index_missing(index: str, server: str) -> IndexMissing:
     """The error for an index that does not exist."""
-    return IndexMissing(f"There is no index {index!r} on {server}", "Load a corpus into it first.")
+    return IndexMissing(
+        f"There is no index {index!r} on {server}",
+        "Check the name, or load a corpus into it first.",
+    )
 
 
 def unreachable(server: str, cause: BaseException, *, tls: bool = False) -> EngineError:

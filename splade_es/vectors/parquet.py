@@ -180,4 +180,6 @@ def _open(path: Path) -> VectorFolder:
 
 
 def _unreadable(path: Path, error: Exception) -> CorpusError:
-    return CorpusError(f"{path}: cannot be read ({error})", "Encode the corpus again.")
+    return CorpusError(
+        f"{path}: cannot be read ({error})", "Name a folder of vectors, or encode the corpus again."
+    )

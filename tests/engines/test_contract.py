@@ -71,7 +71,7 @@ def test_an_unknown_index_is_named(engine: Engine, act: Callable[[EngineIndex], 
     with pytest.raises(IndexMissing) as caught:
         act(engine.index("no-such-index"))
     assert "There is no index 'no-such-index' on" in caught.value.message
-    assert caught.value.hint == "Load a corpus into it first."
+    assert caught.value.hint == "Check the name, or load a corpus into it first."
     assert not engine.index("no-such-index").exists()
 
 
@@ -306,7 +306,7 @@ def test_k_has_bounds(engine: Engine, index: str) -> None:
             lambda: engine.index(index).search_many([heart], k),  # noqa: B023
             lambda: engine.index(index).search_bm25(["heart"], k),  # noqa: B023
         ):
-            with pytest.raises(QueryError, match=f"k is {k}. Ask for 1 to 10,000 results"):
+            with pytest.raises(QueryError, match=f"`k` is {k}. Ask for 1 to 10,000 results"):
                 act()
 
 
