@@ -57,7 +57,7 @@ class Index(IndexLoading):
 
     @checked
     def documents(self, ids: Sequence[str]) -> list[Document]:
-        """Title and text of documents, in the order of their ids; unknown ids are left out."""
+        """Documents as they were loaded, in the order of their ids; unknown ids are left out."""
         return self._index.documents(ids)
 
     def delete(self) -> None:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import orjson
 
+from splade_es.fields import PREFIX
+
 if TYPE_CHECKING:  # numpy costs a tenth of a second that `splade-es --help` need not pay
     import numpy as np
     from numpy.typing import NDArray
@@ -74,9 +76,16 @@ class Document:
 
     @classmethod
     def from_source(cls, id: str, source: Mapping[str, Any]) -> Document:
-        """A document as an index stores it: title and text, without other fields."""
+        """A document as an index stores it, without what splade-es adds."""
         title, text = (str(source.get(name) or "") for name in ("title", "text"))
-        return cls(id, text, title)
+        own = ("title", "text")
+        others = {k: v for k, v in source.items() if k not in own and not k.startswith(PREFIX)}
+        return cls(id, text, title, others)
+
+    def to_source(self) -> dict[str, Any]:
+        """The stored fields of a document, without what splade-es adds."""
+        title = {"title": self.title} if self.title else {}
+        return {**title, "text": self.text, **self.fields}
 
     def to_json(self) -> str:
         """The line of a corpus from which this document is read."""
@@ -184,7 +193,8 @@ class Hit(NamedTuple):
         The sum of the contributions; in other modes than "splade", that of BM25 or of the fusion.
     source : mapping
         The stored fields, without the vector. `text` is what was encoded, also where a backfill
-        took it from other fields. A hit that only BM25 found has just `title` and `text`.
+        took it from other fields. A hit that only BM25 found is without
+        the fields that splade-es adds.
     contributions : mapping of str to float
         Feature of the query -> what it adds to the score; empty unless asked for.
     """

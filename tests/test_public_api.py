@@ -105,7 +105,10 @@ def test_modes_and_filters(url: str, name: str, tiny_model: str, tmp_path: Path)
             fused = sum(1 / (60 + place[hit.id]) for place in places if hit.id in place)
             assert hit.score == pytest.approx(fused)
             assert hit.source["text"] == TEXTS[hit.id]
+        assert all("site" in hit.source for hits in found.values() for hit in hits)
         assert [hit.id for hit in found["bm25"]] == ["bone", "heart"]
+        # by words no model is needed, so none is loaded
+        assert articles.search(query, mode="bm25", model="nowhere") == found["bm25"]
         for mode in ("splade", "bm25", "hybrid"):
             kept = articles.search(query, mode=mode, filter={"site": "nih"})
             assert {hit.id for hit in kept} == {

@@ -219,7 +219,7 @@ class EngineIndex(Protocol):
         """In how many visible documents each feature occurs."""
 
     def documents(self, ids: Sequence[str]) -> list[Document]:
-        """Title and text of these documents, in the order of their ids, without other fields.
+        """These documents as they were loaded, in the order of their ids.
 
         An id that does not exist, or is not visible yet, is left out.
         """

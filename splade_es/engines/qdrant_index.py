@@ -235,7 +235,7 @@ class QdrantIndex:
                 return
 
     def documents(self, ids: Sequence[str]) -> list[Document]:
-        """Title and text of documents, in the order of their ids; unknown ids are left out."""
+        """Documents as they were loaded, in the order of their ids; unknown ids are left out."""
         points: list[edge.PointId] = [point for id in ids if (point := point_of(id))]
         records = self._shard.retrieve(points, True, False)
         found = {document.id: document for document in map(_document, map(_payload, records))}

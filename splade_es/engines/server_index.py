@@ -39,7 +39,7 @@ from splade_es.errors import (
     QueryError,
     Unavailable,
 )
-from splade_es.fields import FIELD, HASH_FIELD, ID_FIELD
+from splade_es.fields import FIELD, HASH_FIELD, ID_FIELD, PREFIX
 from splade_es.index_meta import IndexMeta
 from splade_es.limits import MAX_K
 from splade_es.mappings import index_body
@@ -196,7 +196,7 @@ class ServerIndex:
                 "size": len(batch),
                 "query": {"ids": {"values": batch}},
                 "track_total_hits": False,
-                "_source": text_fields or ["title", "text"],
+                "_source": {"excludes": [f"{PREFIX}*"]},
             }
             for hit in self._requests.send("POST", f"/_search?{WHOLE}", body)["hits"]["hits"]:
                 source = _with_text(hit.get("_source", {}), text_fields)

@@ -65,5 +65,5 @@ def _with_texts(
         if id in known:
             hits.append(known[id]._replace(score=score))
         elif id in texts:  # else deleted meanwhile
-            hits.append(Hit(id, score, {"title": texts[id].title, "text": texts[id].text}))
+            hits.append(Hit(id, score, texts[id].to_source()))
     return hits

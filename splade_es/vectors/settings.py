@@ -66,9 +66,7 @@ def check_encoding(
 ) -> str | TextEncoder:
     """Return the model. Raises SettingsError if there is none, or settings do not go together."""
     if model is None:
-        raise SettingsError(
-            "`model` is missing", "Name a directory or a hub model."
-        )
+        raise SettingsError("`model` is missing", "Name a directory or a hub model.")
     if isinstance(model, TextEncoder):
         if model.side == "query" and ((sides := read_sides(model.name)).query != sides.document):
             raise SettingsError(

@@ -351,7 +351,7 @@ def test_match_scores_are_bm25(engine: Engine, index: str) -> None:
     assert scores == pytest.approx({id: ratio * s for id, s in expected.items()}, rel=1e-4)
 
 
-def test_documents_come_by_id_with_title_and_text(engine: Engine, index: str) -> None:
+def test_documents_come_by_id_as_they_were_loaded(engine: Engine, index: str) -> None:
     fields = {"title": "Pump", "year": 1999, "splade_view": "heart:3"}
     actions = [Action("a", source({"heart": 3}, "The heart.", **fields))]
     actions += [Action(f"{n:04}", source({"heart": 1}, f"text {n}")) for n in range(1100)]
@@ -359,7 +359,7 @@ def test_documents_come_by_id_with_title_and_text(engine: Engine, index: str) ->
     engine.index(index).refresh()
     assert engine.index(index).documents(["0007", "none", "a"]) == [
         Document("0007", "text 7"),
-        Document("a", "The heart.", "Pump"),
+        Document("a", "The heart.", "Pump", {"year": 1999}),
     ]
     many = [f"{n:04}" for n in reversed(range(1100))]  # of several requests
     assert [document.id for document in engine.index(index).documents(many)] == many

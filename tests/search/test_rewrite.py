@@ -54,7 +54,9 @@ def test_a_weight_that_is_no_number_does_not_vanish() -> None:
 
 @pytest.mark.parametrize("top_k", [0, -1])
 def test_pruning_to_nothing_is_refused(top_k: int) -> None:
-    with pytest.raises(QueryError, match=f"`query_top_k` is {top_k}. Keep at least 1 term of a query"):
+    with pytest.raises(
+        QueryError, match=f"`query_top_k` is {top_k}. Keep at least 1 term of a query"
+    ):
         rewrite(row({1: 1.0}), NAMES, 1.0, top_k)
 
 
