@@ -86,16 +86,14 @@ def check_settings(config: Any) -> None:
     hints = get_type_hints(type(config))
     for field in dataclasses.fields(config):
         name, value = field.name, getattr(config, field.name)
+        range, choices = field.metadata["range"], field.metadata["choices"]
+        if choices and isinstance(value, str) and value not in choices:
+            raise TrainingError(f"`{name}` must be one of {', '.join(choices)}, not {value}")
         check_type(name, value, hints[name])
         if isinstance(value, os.PathLike):
             object.__setattr__(config, name, os.fspath(value))  # the dataclass is frozen
-        if value is None:
-            continue
-        range, choices = field.metadata["range"], field.metadata["choices"]
-        if range is not None and value not in range:
+        if range is not None and value is not None and value not in range:
             raise TrainingError(f"`{name}` must be {range.words}, not {value}")
-        if choices and value not in choices:
-            raise TrainingError(f"`{name}` must be one of {', '.join(choices)}, not {value}")
 
 
 def document(config: type[_Config]) -> type[_Config]:
