@@ -45,20 +45,16 @@ def load_query_encoder(
     if sides.query.table:
         from splade_es.encoders.table_encoder import TableEncoder
 
-        return _of_queries(TableEncoder(name, max_length))
+        return TableEncoder(name, max_length)
     if interactive and max_length is not None:
         from splade_es.encoders.numpy_encoder import NumpyEncoder
 
         if encoder := NumpyEncoder.load(name, sides.query, max_length):
-            return _of_queries(encoder)
+            encoder.side = "query"
+            return encoder
     from splade_es.encoders.torch_encoder import Encoder
 
-    return _of_queries(Encoder.load(name, max_length, side="query"))
-
-
-def _of_queries(encoder: TextEncoder) -> TextEncoder:
-    encoder.side = "query"
-    return encoder
+    return Encoder.load(name, max_length, side="query")
 
 
 @checked

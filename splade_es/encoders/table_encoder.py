@@ -42,6 +42,7 @@ class TableEncoder(TextEncoder):
     """
 
     pooling = "max"
+    side = "query"
 
     def __init__(self, name: str, max_length: int | None) -> None:
         self.name = os.path.abspath(name) if os.path.isdir(name) else name

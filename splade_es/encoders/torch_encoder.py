@@ -163,7 +163,9 @@ class Encoder(TextEncoder):
             )
         # a directory must also be found from another working directory
         model.name = os.path.abspath(name) if os.path.isdir(name) else name
-        return cls(model, device, precision)
+        encoder = cls(model, device, precision)
+        encoder.side = side
+        return encoder
 
     @checked
     def encode(

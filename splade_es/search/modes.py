@@ -31,7 +31,7 @@ def bm25_run(
 def bm25_hits(index: EngineIndex, text: str, k: int, filter: Filter | None = None) -> list[Hit]:
     """The k best documents by BM25; no model is needed."""
     (ranked,) = index.search_bm25([text], k, filter=filter)
-    return _with_texts(index, ranked, {})
+    return _ranked_hits(index, ranked, {})
 
 
 def fuse_runs(runs: Sequence[Run], k: int) -> Run:
@@ -51,13 +51,13 @@ def hybrid_hits(
     """The hits of a search by terms, fused with those of BM25 for the text."""
     (words,) = index.search_bm25([text], FUSED, filter=filter)
     rankings = [[hit.id for hit in hits], [hit.id for hit in words]]
-    return _with_texts(index, reciprocal_rank_fusion(rankings)[:k], {hit.id: hit for hit in hits})
+    return _ranked_hits(index, reciprocal_rank_fusion(rankings)[:k], {hit.id: hit for hit in hits})
 
 
-def _with_texts(
+def _ranked_hits(
     index: EngineIndex, ranked: Sequence[ScoredId], known: Mapping[str, Hit]
 ) -> list[Hit]:
-    """Ranked ids as hits; those that are not known get their title and text from the index."""
+    """Ranked ids as hits; those that are not known are read from the index."""
     missing = [hit.id for hit in ranked if hit.id not in known]
     texts = {document.id: document for document in index.documents(missing)} if missing else {}
     hits = []

@@ -15,11 +15,12 @@ from splade_es.encoders.base import TextEncoder, make_index_meta
 from splade_es.encoders.load import load_query_encoder
 from splade_es.encoders.table_encoder import TableEncoder
 from splade_es.encoders.torch_encoder import Encoder
-from splade_es.errors import ModelError
+from splade_es.errors import ModelError, SettingsError
 from splade_es.inspection.expand import expand
 from splade_es.models import files as model_files
 from splade_es.models.model import SpladeModel
 from splade_es.models.pair import EncoderPair, QueryTable
+from splade_es.vectors.settings import check_encoding
 
 QUERIES = ["heart attack", "Is vitamin milk for the bone?", "the the heart"]
 DOCUMENTS = list(TEXTS.values())
@@ -56,6 +57,21 @@ def dense(encoder: TextEncoder, texts: list[str]) -> torch.Tensor:
     for i, row in enumerate(encoder.encode(texts)):
         rows[i, row.ids] = torch.from_numpy(row.weights)
     return rows
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_encoder_of_queries_encodes_no_corpus_of_a_model_with_two_sides(
+    kind: str, make_masked_lm: Callable[..., str], tmp_path: Path
+) -> None:
+    make(kind, make_masked_lm).save(tmp_path)
+    for encoder in (query_encoder(tmp_path), load_query_encoder(tmp_path, 20, interactive=True)):
+        if kind in ("splade", "lexical"):
+            assert check_encoding(encoder, {}) is encoder
+        else:
+            with pytest.raises(SettingsError, match="`model` is an encoder of queries"):
+                check_encoding(encoder, {})
+    documents = document_encoder(tmp_path)
+    assert check_encoding(documents, {}) is documents
 
 
 @pytest.mark.parametrize("kind", KINDS)
