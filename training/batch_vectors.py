@@ -9,7 +9,11 @@ that dropout is the same. The gradient is exact, and the memory is that of a few
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from splade_es.encoders.batches import pad
@@ -31,10 +35,8 @@ class BatchVectors:
         What encodes them: an encoder, or the table of queries.
     model : SpladeModel
         Its tokenizer is used.
-    texts : list of str
-        The texts of this process.
-    length : int
-        Tokens of a text; further ones are cut.
+    ids : sequence of arrays
+        Token ids of each text of this process.
     dtype : torch.dtype
         Number format of the encoder.
     mini_batch_tokens : int or None
@@ -53,8 +55,7 @@ class BatchVectors:
         self,
         side: nn.Module,
         model: SpladeModel,
-        texts: list[str],
-        length: int,
+        ids: Sequence[NDArray[np.int32]],
         dtype: torch.dtype,
         mini_batch_tokens: int | None,
         world: World,
@@ -70,9 +71,7 @@ class BatchVectors:
             or chunk_tokens
             or (_CPU_CHUNK_TOKENS if self._device.type == "cpu" else _GPU_CHUNK_TOKENS)
         )
-        self._ids: list[list[int]] = (
-            model.tokenizer(texts, truncation=True, max_length=length)["input_ids"] if texts else []
-        )
+        self._ids = ids
         self._chunks = _chunks(self._ids, budget)
         self._random_states: list[Tensor] = []  # as it was before each chunk
         self._graphs: list[Tensor] = []  # [c, V] of each chunk
@@ -81,7 +80,7 @@ class BatchVectors:
                 if self._cached:
                     self._random_states.append(_random_state(self._device))
                 self._graphs.append(self._forward(chunk))
-        local = torch.zeros(len(texts), len(model.decoder.weight), device=self._device)  # [n, V]
+        local = torch.zeros(len(ids), len(model.decoder.weight), device=self._device)  # [n, V]
         for chunk, rows in zip(self._chunks, self._graphs, strict=True):
             local[chunk] = rows.detach()
         if self._cached:
@@ -108,7 +107,7 @@ class BatchVectors:
         return rows
 
 
-def _chunks(ids: list[list[int]], budget: int) -> list[list[int]]:
+def _chunks(ids: Sequence[NDArray[np.int32]], budget: int) -> list[list[int]]:
     """Positions of texts, longest first, in parts that stay within the budget with padding."""
     order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
     chunks = []

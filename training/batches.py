@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
 from splade_es.training.data import Example, Examples
 from splade_es.training.losses import Targets
+
+_Prepared = TypeVar("_Prepared")
 
 
 class Batch(NamedTuple):
@@ -51,6 +54,22 @@ def batches(
         drawn = [draw(examples[i], negatives, f"{seed} {epoch} {i}") for i in chosen]
         yield make_batch(drawn, margin)
         batch += 1
+
+
+def one_ahead(
+    drawn: Iterator[Batch], prepare: Callable[[Batch], _Prepared]
+) -> Generator[_Prepared, None, None]:
+    """Prepare batches in a thread, each while the one before it is computed."""
+
+    def make() -> _Prepared | None:
+        batch = next(drawn, None)
+        return None if batch is None else prepare(batch)
+
+    with ThreadPoolExecutor(1) as thread:
+        future = thread.submit(make)
+        while (made := future.result()) is not None:
+            future = thread.submit(make)
+            yield made
 
 
 def draw(example: Example, negatives: int | None, seed: str) -> Example:

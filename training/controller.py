@@ -15,6 +15,9 @@ from __future__ import annotations
 
 import math
 
+import torch
+from torch import Tensor
+
 # Gains of one optimizer step, and for how many steps the error is smoothed.
 _INTEGRAL = 0.05
 _PROPORTIONAL = 2.0
@@ -28,36 +31,39 @@ _LARGEST = 2.0
 
 
 class TermTarget:
-    """Controls the weight of one side. target: mean active terms of a text; start: first weight."""
+    """Controls the weight of one side. target: mean active terms of a text; start: first weight.
 
-    def __init__(self, target: float, start: float) -> None:
+    It computes on the device where the terms are counted, so that a step does not wait for it.
+    """
+
+    def __init__(self, target: float, start: float, device: torch.device | None = None) -> None:
         self._target = target
-        self._integral = math.log(start)  # logarithm of the weight
-        self._error = 0.0  # logarithm of terms / target, smoothed
-        self._weight = start
+        # [3]: logarithm of the weight, smoothed logarithm of terms / target, and the weight
+        self._state = torch.tensor([math.log(start), 0.0, start], device=device)
 
     @property
-    def weight(self) -> float:
-        """The weight of the regularizer in the next step."""
-        return self._weight
+    def weight(self) -> Tensor:
+        """The weight of the regularizer in the next step, a scalar."""
+        return self._state[2]
 
     @property
-    def bias_change(self) -> float:
-        """What to add to the bias of the decoder after a step."""
-        return -_BIAS_GAIN * self._error
+    def bias_change(self) -> Tensor:
+        """What to add to the bias of the decoder after a step, a scalar."""
+        return -_BIAS_GAIN * self._state[1]
 
-    def update(self, terms: float) -> None:
-        """Take in the mean active terms of a text in the last step."""
-        error = math.log(max(terms, 0.5) / self._target)
-        error = min(max(error, -_LARGEST), _LARGEST)
-        self._error += (error - self._error) / _SMOOTHING
-        self._integral = max(self._integral + _INTEGRAL * self._error, math.log(_LOWEST))
-        self._weight = math.exp(self._integral + _PROPORTIONAL * self._error)
+    def update(self, terms: Tensor) -> None:
+        """Take in the mean active terms of a text in the last step, a scalar."""
+        integral, smoothed, _ = self._state
+        error = (terms.clamp(min=0.5) / self._target).log().clamp(-_LARGEST, _LARGEST)
+        smoothed = smoothed + (error - smoothed) / _SMOOTHING
+        integral = (integral + _INTEGRAL * smoothed).clamp(min=math.log(_LOWEST))
+        weight = (integral + _PROPORTIONAL * smoothed).exp()
+        self._state = torch.stack([integral, smoothed, weight])
 
     def state(self) -> list[float]:
         """All that changes, for a checkpoint."""
-        return [self._integral, self._error, self._weight]
+        return list(self._state.tolist())
 
     def restore(self, state: list[float]) -> None:
         """Continue from a state."""
-        self._integral, self._error, self._weight = state
+        self._state = torch.tensor(state, device=self._state.device)

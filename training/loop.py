@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
+from contextlib import ExitStack, closing
 
 from splade_es.arguments import check_type
 from splade_es.engines.base import Engine
@@ -64,8 +65,10 @@ def _train(
     stop: threading.Event | None,
     reading: ReadCallback | None,
 ) -> Generator[TrainProgress, None, None]:
-    with open_run(config, state, engine, reading) as run:
-        batches, first, window = run.batches(), run.state.step + 1, Window()
+    with ExitStack() as stack:
+        run = stack.enter_context(open_run(config, state, engine, reading))
+        first, window = run.state.step + 1, Window()
+        batches = stack.enter_context(closing(run.batches()))
         for step in range(first, run.steps + 1):
             if run.stepper.objective.needs_frequencies and (step - 1) % config.df_every == 0:
                 run.count_frequencies()
@@ -75,6 +78,7 @@ def _train(
                 due = step % config.save_every == 0 or step == run.steps
                 if not (stopping or due or step % config.log_every == 0 or step == first):
                     continue
+                run.stepper.check_finite()
                 if stopping or due:
                     run.check_weights(step)
             except ArithmeticError as error:

@@ -43,13 +43,15 @@ class ObjectiveState(TypedDict):
 class SideRegularizer:
     """The regularizer of one side, whose weight may change in each step."""
 
-    def __init__(self, side: SideConfig, ramp: int, ramp_delay: int) -> None:
+    def __init__(self, side: SideConfig, ramp: int, ramp_delay: int, device: torch.device) -> None:
         self.side = side
         self._ramp, self._ramp_delay = ramp, ramp_delay
-        self._target = None if side.terms is None else TermTarget(side.terms, side.lambda_)
+        self._target = None
+        if side.terms is not None:
+            self._target = TermTarget(side.terms, side.lambda_, device)
 
-    def weight(self, step: int) -> float:
-        """The weight in a step."""
+    def weight(self, step: int) -> float | Tensor:
+        """The weight in a step; a scalar on the device where it is controlled."""
         if self._target is not None:
             return self._target.weight
         return float(self.side.lambda_) * ramp(step, self._ramp, self._ramp_delay)
@@ -65,13 +67,13 @@ class SideRegularizer:
         """Whether the weight is adjusted to reach a number of active terms."""
         return self._target is not None
 
-    def update(self, terms: float) -> None:
-        """Adjust the weight to the mean active terms of a text in the last step."""
+    def update(self, terms: Tensor) -> None:
+        """Adjust the weight to the mean active terms of a text in the last step, a scalar."""
         if self._target is not None:
             self._target.update(terms)
 
     @property
-    def bias_change(self) -> float:
+    def bias_change(self) -> float | Tensor:
         """What to add to the bias of the decoder after a step."""
         return 0.0 if self._target is None else self._target.bias_change
 
@@ -90,11 +92,11 @@ class Objective:
 
     def __init__(self, config: TrainConfig, model: SpladeModel) -> None:
         self._config = config
-        self.query = SideRegularizer(config.query, config.ramp, config.ramp_delay)
-        self.doc = SideRegularizer(config.doc, config.ramp, config.ramp_delay)
+        device = model.decoder.weight.device
+        self.query = SideRegularizer(config.query, config.ramp, config.ramp_delay, device)
+        self.doc = SideRegularizer(config.doc, config.ramp, config.ramp_delay, device)
         self._vocabulary = len(model.decoder.weight)
         self._importance = torch.zeros(0)  # of each token for df_flops, [V]
-        device = model.decoder.weight.device
         self._noise = torch.tensor(_punctuation(model), dtype=torch.long, device=device)  # [n]
 
     def __call__(self, queries: Tensor, documents: Tensor, targets: Targets, step: int) -> Losses:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from splade_es.engines.base import Engine
 from splade_es.errors import TrainingError
 from splade_es.progress import TrainProgress
-from splade_es.training.batches import Batch, batches
+from splade_es.training.batches import batches, one_ahead
 from splade_es.training.checkpoint import (
     CHECKPOINT,
     RunState,
@@ -33,7 +33,7 @@ from splade_es.training.initial_model import corpus_texts, load_initial_model
 from splade_es.training.log import Means, TensorBoard, Window, open_tensorboard
 from splade_es.training.output import prepare_output, save_model
 from splade_es.training.problems import find_problems
-from splade_es.training.step import Stepper
+from splade_es.training.step import Stepper, TokenizedBatch
 
 
 @dataclass
@@ -56,10 +56,10 @@ class Run:
         """The output directory."""
         return Path(self.config.output)
 
-    def batches(self) -> Iterator[Batch]:
-        """The batches from the next step on, without an end."""
+    def batches(self) -> Generator[TokenizedBatch, None, None]:
+        """The batches from the next step on, without an end; close it before the run."""
         config = self.config
-        return batches(
+        drawn = batches(
             self.examples,
             config.batch_size,
             config.seed,
@@ -67,6 +67,7 @@ class Run:
             config.negatives,
             config.false_negative_margin,
         )
+        return one_ahead(drawn, self.stepper.tokenize)
 
     def count_frequencies(self) -> None:
         """Count document frequencies for df_flops, in the index or with the model as it is now."""
@@ -102,8 +103,8 @@ class Run:
             ranking_loss=means.ranking_loss,
             query_terms=means.query_terms,
             doc_terms=means.document_terms,
-            query_lambda=objective.query.weight(step),
-            doc_lambda=objective.doc.weight(step),
+            query_lambda=float(objective.query.weight(step)),
+            doc_lambda=float(objective.doc.weight(step)),
             lr=self.stepper.lr,
             steps_per_second=len(window.results) / means.seconds,
             warnings=tuple(

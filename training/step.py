@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TypedDict
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from splade_es.encoders.batches import BatchTokenizer
 from splade_es.encoders.devices import compute_dtype
 from splade_es.errors import TrainingError
 from splade_es.models.model import SpladeModel
@@ -32,6 +37,19 @@ class StepResult(NamedTuple):
     means: Tensor
     frequencies: Tensor
     documents: int
+
+
+class TokenizedBatch(NamedTuple):
+    """The texts of a batch that this process encodes, as token ids, and what a loss must know.
+
+    query_counts, document_counts: how many texts each process encodes.
+    """
+
+    queries: list[NDArray[np.int32]]
+    documents: list[NDArray[np.int32]]
+    query_counts: list[int]
+    document_counts: list[int]
+    targets: Targets
 
 
 class StepperState(TypedDict):
@@ -70,22 +88,43 @@ class Stepper:
                     embeddings.sparse = True
         self.objective = Objective(config, model.documents)
         self._config, self._world, self._device, self._steps = config, world, device, steps
+        self._query_tokenizer = BatchTokenizer(model.documents, config.query.length)
+        self._document_tokenizer = BatchTokenizer(model.documents, config.doc.length)
+        # of each step whose numbers are not looked at yet: its number, and loss and gradient norm
+        self._unchecked: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
         self._dtype = compute_dtype(config.precision, device)
         self._optimizer = torch.optim.AdamW(_parameter_groups(config, model), fused=True)
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._dtype == torch.float16)
 
-    def step(self, number: int, batches: Iterator[Batch]) -> StepResult:
-        """Make step `number`, from 1. Raises ArithmeticError that names what is not finite."""
+    def tokenize(self, batch: Batch) -> TokenizedBatch:
+        """Tokenise the texts of this process's share of a batch. A thread may do this ahead."""
+        shares = self._world.shares(len(batch.queries))
+        counts = [sum(batch.sizes[i] for i in share) for share in shares]
+        own, before = shares[self._world.rank], sum(counts[: self._world.rank])
+        documents = batch.documents[before : before + counts[self._world.rank]]
+        return TokenizedBatch(
+            self._query_tokenizer([batch.queries[i] for i in own]).all_ids(),
+            self._document_tokenizer(documents).all_ids(),
+            [len(share) for share in shares],
+            counts,
+            batch.targets,
+        )
+
+    def step(self, number: int, batches: Iterator[TokenizedBatch]) -> StepResult:
+        """Make step `number`, from 1. Raises ArithmeticError that names what is not finite.
+
+        On a GPU that is seen one step later: the step does not wait for the GPU.
+        """
         config = self._config
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         # a function of the step alone: a checkpoint needs no random state
         torch.manual_seed((config.seed * 1_000_003 + number) * 1009 + self._world.rank)
         self._set_learning_rate(number)
         # gradients are kept and set to zero: sparse ones can be added to them
+        self._optimizer.zero_grad(set_to_none=False)
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            parameter.grad.zero_()
         size = len(self.model.documents.decoder.weight)
         result = StepResult(
             torch.zeros(4, device=self._device), torch.zeros(size, device=self._device), 0
@@ -95,13 +134,36 @@ class Stepper:
         self._world.sum_gradients(p.grad for p in parameters if p.grad is not None)
         self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
-        # with float16 the scaler itself leaves out a step with such a gradient
-        if not (self._scaler.is_enabled() or torch.isfinite(norm)):
-            raise ArithmeticError(f"the gradient is {norm.item()} at step {number}")
+        self._watch(number, result.means[0], norm)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._control_terms(result)
         return result
+
+    def check_finite(self) -> None:
+        """Look at the numbers of all steps so far. Raises ArithmeticError, see `step`."""
+        while self._unchecked:
+            number, numbers, copied = self._unchecked.popleft()
+            if copied is not None:
+                copied.synchronize()
+            loss, norm = numbers.tolist()
+            if not math.isfinite(loss):
+                raise ArithmeticError(f"the loss is {loss} at step {number}")
+            # with float16 the scaler itself leaves out a step with such a gradient
+            if not (self._scaler.is_enabled() or math.isfinite(norm)):
+                raise ArithmeticError(f"the gradient is {norm} at step {number}")
+
+    def _watch(self, number: int, loss: Tensor, norm: Tensor) -> None:
+        """Note the loss and the norm of the gradient of a step, and check those that are known."""
+        numbers, copied = torch.stack([loss, norm]), None
+        if self._device.type == "cuda":
+            self.check_finite()  # of the step before
+            numbers = torch.empty(2, pin_memory=True).copy_(numbers, non_blocking=True)
+            copied = torch.cuda.Event()
+            copied.record()
+        self._unchecked.append((number, numbers, copied))
+        if copied is None:
+            self.check_finite()
 
     @property
     def lr(self) -> float:
@@ -132,24 +194,11 @@ class Stepper:
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * min(rise, fall, 1.0)
 
-    def _add_batch(self, number: int, batch: Batch, result: StepResult) -> StepResult:
+    def _add_batch(self, number: int, batch: TokenizedBatch, result: StepResult) -> StepResult:
         """Compute the gradient of one batch, and add what was seen to the result of the step."""
-        config, model, world = self._config, self.model, self._world
-        shares = world.shares(len(batch.queries))
-        counts = [sum(batch.sizes[i] for i in share) for share in shares]
-        own, before = shares[world.rank], sum(counts[: world.rank])
-        queries = self._encode(
-            model.queries,
-            [batch.queries[i] for i in own],
-            config.query.length,
-            [len(share) for share in shares],
-        )
-        documents = self._encode(
-            model.documents,
-            batch.documents[before : before + counts[world.rank]],
-            config.doc.length,
-            counts,
-        )
+        config, model = self._config, self.model
+        queries = self._encode(model.queries, batch.queries, batch.query_counts)
+        documents = self._encode(model.documents, batch.documents, batch.document_counts)
         targets = batch.targets
         targets = Targets(
             targets.candidates.to(self._device),
@@ -157,8 +206,6 @@ class Stepper:
             targets.excluded.to(self._device),
         )
         losses = self.objective(queries.rows, documents.rows, targets, number)
-        if not torch.isfinite(losses.total):
-            raise ArithmeticError(f"the loss is {losses.total.item()} at step {number}")
         self._scaler.scale(losses.total / config.accumulate).backward()
         queries.backward()
         documents.backward()
@@ -173,17 +220,16 @@ class Stepper:
             )
 
     def _encode(
-        self, side: nn.Module, texts: list[str], length: int, sizes: list[int]
+        self, side: nn.Module, ids: list[NDArray[np.int32]], counts: list[int]
     ) -> BatchVectors:
         return BatchVectors(
             side,
             self.model.documents,
-            texts,
-            length,
+            ids,
             self._dtype,
             self._config.mini_batch_tokens,
             self._world,
-            sizes,
+            counts,
         )
 
     def _control_terms(self, result: StepResult) -> None:
@@ -191,7 +237,7 @@ class Stepper:
         query, doc = self.objective.query, self.objective.doc
         if not (query.controlled or doc.controlled):
             return
-        query_terms, document_terms = result.means[2:].tolist()
+        query_terms, document_terms = result.means[2:]
         query.update(query_terms)
         doc.update(document_terms)
         with torch.no_grad():

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import cast
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from splade_es.models.model import SpladeModel
+from splade_es.records import SparseRow
 
 # A window closes at this number of characters too, so that huge texts cannot fill the memory.
 _WINDOW_CHARACTERS = 8_000_000
 # A text longer than this many characters for each token that is kept is first cut there.
-_CHARACTERS_PER_TOKEN = 32
+_CHARACTERS_PER_TOKEN = 12
 
 
 def windows(texts: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -29,32 +33,135 @@ def windows(texts: Iterable[str], size: int) -> Iterator[list[str]]:
         yield window
 
 
-def tokenize(model: SpladeModel, texts: list[str]) -> list[list[int]]:
-    """Return the token ids of each text, special tokens included, at most max_length of them.
+class TokenizedTexts:
+    """The token ids of some texts, special tokens included.
 
-    The fast tokenizer reads a text to its end before it truncates: a text of 10 MB costs seconds
-    for 256 tokens. So a long text is cut first, and read whole only if the cut left too few tokens.
+    Attributes
+    ----------
+    lengths : list of int
+        Tokens of each text.
     """
-    length = model.max_length
-    limit = length * _CHARACTERS_PER_TOKEN
-    # Cut between words only: then a row that is full has the tokens it would have without the cut.
-    cuts = [
-        text if len(text) <= limit else " ".join(text[:limit].rsplit(None, 1)[:1]) for text in texts
-    ]
 
-    def run(batch: list[str]) -> list[list[int]]:
-        encoded = model.tokenizer(batch, truncation=True, max_length=length)
-        return cast("list[list[int]]", encoded["input_ids"])
+    def __init__(self, encodings: Sequence[Any]) -> None:
+        # of the tokenizers library, or lists of ids
+        self._encodings = encodings
+        self.lengths = [len(encoding) for encoding in encodings]
 
-    ids = run(cuts)
-    short = [i for i, text in enumerate(texts) if len(text) > limit and len(ids[i]) < length]
-    if short:
-        for i, row in zip(short, run([texts[i] for i in short]), strict=True):
-            ids[i] = row
-    return ids
+    def ids(self, text: int) -> NDArray[np.int32]:
+        """Return the token ids of one text."""
+        encoding = self._encodings[text]
+        return np.array(encoding if isinstance(encoding, list) else encoding.ids, np.int32)
+
+    def all_ids(self) -> list[NDArray[np.int32]]:
+        """Return the token ids of each text."""
+        return [self.ids(text) for text in range(len(self.lengths))]
 
 
-def pad(model: SpladeModel, ids: list[list[int]], device: torch.device) -> dict[str, torch.Tensor]:
+class BatchTokenizer:
+    """The tokenizer of a model for many texts at a time. Several threads may use it.
+
+    What transformers makes of the tokens of a text, such as lists of ones, takes longer than
+    tokenising it. So its tokenizer is asked once how it is set, and the one below, which is written
+    in Rust and uses all processors, does the work.
+
+    Parameters
+    ----------
+    model : SpladeModel
+        Its tokenizer is used.
+    max_length : int
+        Tokens of a text, special ones included; further ones are cut.
+    """
+
+    def __init__(self, model: SpladeModel, max_length: int) -> None:
+        from transformers import PreTrainedTokenizerFast
+
+        self._tokenizer, self._length = model.tokenizer, max_length
+        self._lock = threading.Lock()  # truncation is a state that threads would share
+        self._fast: Any = None
+        kind = type(self._tokenizer)
+        if (
+            issubclass(kind, PreTrainedTokenizerFast)
+            # a subclass may do more
+            and kind._encode_plus is PreTrainedTokenizerFast._encode_plus
+            and kind.__call__ is PreTrainedTokenizerFast.__call__
+        ):
+            backend = self._tokenizer.backend_tokenizer
+            self._fast = type(backend).from_str(backend.to_str())
+            self._fast.no_padding()
+            self._fast.enable_truncation(self._length, direction=self._tokenizer.truncation_side)
+            self._fast.encode_special_tokens = self._tokenizer.split_special_tokens
+
+    def __call__(self, texts: list[str]) -> TokenizedTexts:
+        """Return the token ids of texts.
+
+        The fast tokenizer reads a text to its end before it truncates: a text of 10 MB costs
+        seconds for 256 tokens. So a long text is cut first, and read whole only if the cut left too
+        few tokens.
+        """
+        limit = self._length * _CHARACTERS_PER_TOKEN
+        # Cut between words only: then a row that is full has the tokens it would have without.
+        cuts = [
+            text if len(text) <= limit else " ".join(text[:limit].rsplit(None, 1)[:1])
+            for text in texts
+        ]
+        encodings = self._encode(cuts)
+        short = [
+            i
+            for i, text in enumerate(texts)
+            if len(text) > limit and len(encodings[i]) < self._length
+        ]
+        if short:
+            for i, whole in zip(short, self._encode([texts[i] for i in short]), strict=True):
+                encodings[i] = whole
+        return TokenizedTexts(encodings)
+
+    def _encode(self, texts: list[str]) -> list[Any]:
+        if self._fast is not None:
+            return cast("list[Any]", self._fast.encode_batch_fast(texts))
+        with self._lock:
+            encoded = self._tokenizer(texts, truncation=True, max_length=self._length)
+        return cast("list[Any]", encoded["input_ids"])
+
+
+class Window:
+    """Texts that are sorted by length, and their rows as far as they are known."""
+
+    def __init__(self, tokens: TokenizedTexts) -> None:
+        lengths = tokens.lengths
+        self.tokens = tokens
+        self.rows = [SparseRow(np.empty(0, np.int32), np.empty(0, np.float32))] * len(lengths)
+        # a text without any token, not even a special one, is not computed
+        self._order = [i for i in range(len(lengths)) if lengths[i]]
+        self._order.sort(key=lengths.__getitem__, reverse=True)
+        self.missing = len(self._order)
+
+    def take(self, budget: int) -> list[int]:
+        """Take the texts of the next batch, at most `budget` tokens with padding, at least one."""
+        if not self._order:
+            return []
+        size = max(1, budget // self.tokens.lengths[self._order[0]])
+        batch, self._order = self._order[:size], self._order[size:]
+        return batch
+
+    def put(self, texts: list[int], rows: list[SparseRow]) -> None:
+        """Take in the rows of a batch."""
+        for i, row in zip(texts, rows, strict=True):
+            self.rows[i] = row
+        self.missing -= len(texts)
+
+
+def pad(
+    model: SpladeModel, ids: Sequence[Sequence[int] | NDArray[np.int32]], device: torch.device
+) -> dict[str, torch.Tensor]:
     """Return token ids of several texts as the model's inputs [B, L], padded to the longest."""
-    inputs = model.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(device)
-    return cast("dict[str, torch.Tensor]", inputs)
+    lengths = np.array([len(row) for row in ids])  # [B]
+    inside = np.arange(lengths.max()) < lengths[:, None]  # [B, L]
+    if model.tokenizer.padding_side == "left":
+        inside = np.ascontiguousarray(inside[:, ::-1])
+    padded = np.full(inside.shape, model.tokenizer.pad_token_id or 0, np.int64)  # [B, L]
+    padded[inside] = np.concatenate(ids)
+    inputs = {"input_ids": padded, "attention_mask": inside.astype(np.int64)}
+    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+    if device.type == "cuda":  # from such memory a copy need not be waited for
+        tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}

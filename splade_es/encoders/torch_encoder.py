@@ -2,7 +2,11 @@
 
 A window of texts is tokenised and sorted by length, so that a batch has texts of similar length and
 little padding. Batches are filled up to a number of tokens, not of texts. The non-zero entries are
-selected on the device, and only they are copied from it. Meanwhile the next window is tokenised.
+selected on the device, and only they are copied from it.
+
+A GPU must not wait. While it computes a batch, the next window is tokenised in a thread, the rows
+of the batch before are fetched, and rows of the window before are handed out, about as many as the
+batch has: what the caller does with them, it does while the GPU computes.
 """
 
 from __future__ import annotations
@@ -14,18 +18,15 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from splade_es.arguments import checked
 from splade_es.encoders.base import Precision, TextEncoder
-from splade_es.encoders.batches import pad, tokenize, windows
+from splade_es.encoders.batches import BatchTokenizer, TokenizedTexts, Window, windows
+from splade_es.encoders.compute import Batch, Computer
 from splade_es.encoders.devices import compute_dtype, named_device, pick_device
 from splade_es.errors import ModelError
 from splade_es.models import int8
-from splade_es.models.head import activate, argmax_positions
 from splade_es.models.model import SpladeModel
 from splade_es.records import SparseRow
 
@@ -33,9 +34,6 @@ from splade_es.records import SparseRow
 _WINDOW_BATCHES = 8
 _CPU_BATCH_TOKENS = 2048
 _GPU_BATCH_TOKENS = 65536
-# With fewer tokens, those of a query, or a smaller decoder, the candidate filter costs more than it
-# saves.
-_FILTER_TOKENS, _FILTER_WEIGHTS = 512, 2**21
 
 
 class Encoder(TextEncoder):
@@ -90,7 +88,7 @@ class Encoder(TextEncoder):
         precision: Precision = "auto",
     ) -> None:
         self.device = pick_device() if device is None else named_device(device)
-        self._dtype = compute_dtype(precision, self.device)
+        dtype = compute_dtype(precision, self.device)
         self.model = model.to(self.device).eval()
         if precision == "int8":
             if self.device.type != "cpu" or not int8.available():
@@ -99,23 +97,14 @@ class Encoder(TextEncoder):
                     "Leave the precision to splade-es, or use an x86 CPU.",
                 )
             int8.quantize_linear(model.mlm.base_model)
-        self._filters = (
-            self.device.type == "cpu"
-            and self._dtype == torch.float32
-            and int8.available()
-            and model.decoder.weight.numel() >= _FILTER_WEIGHTS
-            and model.pooling == "max"
-            and not model.lexical
-        )
-        self._filter: int8.CandidateFilter | None = None
-        self._tokenizing = threading.Lock()  # truncation is a state that threads would share
-        self._share = 1.0  # of the tokens of a batch; halved each time the memory is too small
+        self._computer = Computer(self.model, self.device, dtype)
+        self._tokenize = BatchTokenizer(model, model.max_length)
+        self._span_lock = threading.Lock()  # truncation is a state that threads would share
         self.name = model.name
         self.max_length = model.max_length
         self.pooling = model.pooling
         self.precision = precision
         self.vocabulary = model.vocabulary
-        self._special = frozenset(model.tokenizer.all_special_ids)
 
     @classmethod
     @checked
@@ -200,14 +189,40 @@ class Encoder(TextEncoder):
         budget = batch_tokens or (
             _CPU_BATCH_TOKENS if self.device.type == "cpu" else _GPU_BATCH_TOKENS
         )
-        waiting: deque[Future[list[list[int]]]] = deque()  # token ids of each text of a window
+        computer = self._computer
+        stream = torch.cuda.Stream(self.device, -1) if self.device.type == "cuda" else None
+        unfinished: deque[Window] = deque()
+        running: tuple[Window, list[int], Batch] | None = None
+        ready: deque[SparseRow] = deque()
+
+        def finish() -> None:
+            if running:
+                window, texts, batch = running
+                window.put(texts, computer.rows(batch, stream))
+            while unfinished and unfinished[0].missing == 0:
+                ready.extend(unfinished.popleft().rows)
+
+        for window in self._windows(texts, budget):
+            unfinished.append(window)
+            while some := window.take(int(computer.share * budget)):
+                batch = computer.start([window.tokens.ids(i) for i in some], with_sources)
+                finish()
+                running = window, some, batch
+                for _ in range(min(len(ready), len(some))):
+                    yield ready.popleft()
+        finish()
+        yield from ready
+
+    def _windows(self, texts: Iterable[str], budget: int) -> Iterator[Window]:
+        """Yield the texts, tokenised in a thread, one window ahead."""
+        waiting: deque[Future[TokenizedTexts]] = deque()
         with ThreadPoolExecutor(1) as tokenizing:
             for window in windows(texts, _WINDOW_BATCHES * max(1, budget // self.max_length)):
                 waiting.append(tokenizing.submit(self._tokenize, window))
                 if len(waiting) > 1:
-                    yield from self._encode_window(waiting.popleft().result(), budget, with_sources)
+                    yield Window(waiting.popleft().result())
             for future in waiting:
-                yield from self._encode_window(future.result(), budget, with_sources)
+                yield Window(future.result())
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Return (start, end) characters of each token. See `TextEncoder.token_spans`.
@@ -217,83 +232,17 @@ class Encoder(TextEncoder):
         """
         tokenizer = self.model.tokenizer
         if tokenizer.is_fast:
-            with self._tokenizing:
+            with self._span_lock:
                 encoding = tokenizer(
                     text, truncation=True, max_length=self.max_length, return_offsets_mapping=True
                 )
             return cast("list[tuple[int, int]]", encoding["offset_mapping"])
         spans = []
         end = 0
-        (ids,) = self._tokenize([text])
+        ids = self._tokenize([text]).ids(0).tolist()
         for token in tokenizer.convert_ids_to_tokens(ids):
             surface = token.removeprefix("##")
             start = text.find(surface, end)
             spans.append((start, start + len(surface)) if start >= 0 else (end, end))
             end = spans[-1][1]
         return spans
-
-    def _tokenize(self, texts: list[str]) -> list[list[int]]:
-        with self._tokenizing:
-            return tokenize(self.model, texts)
-
-    def _encode_window(
-        self, ids: list[list[int]], budget: int, with_sources: bool
-    ) -> list[SparseRow]:
-        rows = [SparseRow(np.empty(0, np.int32), np.empty(0, np.float32)) for _ in ids]
-        # Special tokens alone would give a vector too, the same for each such text.
-        order = [i for i, row in enumerate(ids) if not self._special.issuperset(row)]
-        order.sort(key=lambda i: len(ids[i]), reverse=True)
-        while order:
-            longest = max(1, len(ids[order[0]]))
-            batch = order[: max(1, int(self._share * budget) // longest)]
-            try:
-                encoded = self._encode_batch([ids[i] for i in batch], with_sources)
-            except torch.OutOfMemoryError as error:
-                if len(batch) == 1:
-                    raise ModelError(
-                        f"The memory of {self.device} is too small for a text of {longest} tokens",
-                        "Free some of it, or choose a smaller `max_length`.",
-                    ) from error
-                self._share /= 2
-                continue
-            for i, row in zip(batch, encoded, strict=True):
-                rows[i] = row
-            order = order[len(batch) :]
-        return rows
-
-    @torch.inference_mode()
-    def _encode_batch(self, ids: list[list[int]], with_sources: bool) -> list[SparseRow]:
-        inputs = pad(self.model, ids, self.device)
-        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
-            hidden = self.model.hidden(**inputs)  # [B, L, d]
-            rows, columns, weights = self._active(hidden, inputs)  # [N] each
-        counts = torch.bincount(rows, minlength=len(ids)).cpu()
-        ends = counts.cumsum(0).tolist()
-        all_ids = columns.to(torch.int32).cpu().numpy()
-        all_weights = weights.cpu().numpy()
-        encoded = []
-        for row, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
-            sources: NDArray[np.int32] | None = None
-            if with_sources:
-                positions = argmax_positions(
-                    hidden[row, : len(ids[row])], self.model.decoder.weight, columns[start:end]
-                )
-                sources = positions.to(torch.int32).cpu().numpy()
-            encoded.append(SparseRow(all_ids[start:end], all_weights[start:end], sources))
-        return encoded
-
-    def _active(self, hidden: Tensor, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return text [N], id [N] and float32 weight [N] of the active entries, by text and id."""
-        mask = inputs["attention_mask"].bool()  # [B, L]
-        if self._filters and int(mask.sum()) >= _FILTER_TOKENS:
-            tokens = hidden[mask]  # [T, d]
-            if self._filter is None:
-                decoder = self.model.decoder.weight
-                self._filter = int8.CandidateFilter(decoder, self.model.bias, tokens)
-            if self._filter.worthwhile:
-                lengths = mask.sum(dim=1).tolist()
-                rows, columns, logits = self._filter.active_entries(tokens, lengths)
-                return rows, columns, activate(logits, self.model.activation)
-        weights = self.model.weights(hidden, inputs)  # [B, V]
-        rows, columns = weights.nonzero(as_tuple=True)
-        return rows, columns, weights[rows, columns]

@@ -42,7 +42,6 @@ def splade_head(
     activation: Activation = "relu",
     *,
     kernel: bool | None = None,
-    backward_elements: int = 2**25,
 ) -> Tensor:
     """Compute the SPLADE weights of a batch, differentiable in hidden, weight and bias.
 
@@ -62,8 +61,6 @@ def splade_head(
         From a logit to a weight, see `activate`.
     kernel : bool, optional
         Use the Triton kernel. By default on CUDA, where it works.
-    backward_elements : int
-        Numbers that the backward pass of the kernel gathers at once.
 
     Returns
     -------
@@ -71,14 +68,15 @@ def splade_head(
         float32, all >= 0. A row without any token is all zeros. With max pooling the gradient of
         `weight` is a sparse tensor without the rows of tokens that are active in no text.
     """
+    if pooling == "max" and (hidden.is_cuda and _kernel_works() if kernel is None else kernel):
+        logits = _MaxByKernel.apply(hidden, mask, weight, bias)  # [B, V]
+        return activate(logits, activation)
     tokens = hidden[mask.bool()]  # [T, d], rows of the batch one after the other, no padding
     lengths = mask.bool().sum(dim=1).tolist()
     if pooling == "sum":
         twice = activation == "log1p_relu"
         return cast(Tensor, _SumOfActivations.apply(tokens, weight, bias, lengths, twice))
-    if kernel is None:
-        kernel = tokens.is_cuda and _kernel_works()
-    logits = _MaxOfLogits.apply(tokens, weight, bias, lengths, kernel, backward_elements)  # [B, V]
+    logits = _MaxOfLogits.apply(tokens, weight, bias, lengths)  # [B, V]
     return activate(logits, activation)
 
 
@@ -123,8 +121,8 @@ def _kernel_works() -> bool:
     from splade_es.models.head_triton import max_of_logits
 
     try:
-        some = torch.zeros(16, 16, device="cuda")
-        max_of_logits(some, some, [16])
+        some = torch.zeros(1, 16, 16, device="cuda")
+        max_of_logits(some, some[0, :, :1].T, some[0])
     except Exception as error:  # of Triton, of the compiler, of the driver
         warnings.warn(
             f"The Triton kernel does not work here ({type(error).__name__}: {error}). "
@@ -143,29 +141,17 @@ class _MaxOfLogits(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        tokens: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        lengths: list[int],
-        kernel: bool,
-        backward_elements: int,
+        ctx: Any, tokens: Tensor, weight: Tensor, bias: Tensor, lengths: list[int]
     ) -> Tensor:
-        ctx.argmax = None
-        if kernel:
-            from splade_es.models.head_triton import max_of_logits
-
-            best, ctx.argmax = max_of_logits(tokens, weight.to(tokens.dtype), lengths)
-        else:
-            best = tokens.new_empty((len(lengths), len(weight)), dtype=torch.float32)  # [B, V]
-            tile = _tile(tokens, len(weight))
-            for start in range(0, len(weight), tile):
-                columns = slice(start, start + tile)
-                logits = tokens @ weight[columns].to(tokens.dtype).T  # [T, tile]
-                for row, part in enumerate(logits.split(lengths)):  # [L_row, tile]
-                    best[row, columns] = part.amax(dim=0) if len(part) else float("-inf")
+        best = tokens.new_empty((len(lengths), len(weight)), dtype=torch.float32)  # [B, V]
+        tile = _tile(tokens, len(weight))
+        for start in range(0, len(weight), tile):
+            columns = slice(start, start + tile)
+            logits = tokens @ weight[columns].to(tokens.dtype).T  # [T, tile]
+            for row, part in enumerate(logits.split(lengths)):  # [L_row, tile]
+                best[row, columns] = part.amax(dim=0) if len(part) else float("-inf")
         ctx.save_for_backward(tokens, weight)
-        ctx.lengths, ctx.backward_elements = lengths, backward_elements
+        ctx.lengths = lengths
         return best.add_(bias)  # after the max, because it is the same for every position
 
     @staticmethod
@@ -185,18 +171,44 @@ class _MaxOfLogits(torch.autograd.Function):
             grad_tokens.index_add_(0, positions, g * weight[ids])
             if learns:
                 grad_weight.index_add_(0, place[ids], g * tokens[positions])
-        rows = None
-        if learns and weight.device.type == "mps":  # older versions have no sparse tensors there
-            rows = torch.zeros_like(weight).index_copy_(0, active, grad_weight.to(weight.dtype))
-        elif learns:  # a dense one would be the largest tensor of all, and nearly empty
-            rows = torch.sparse_coo_tensor(
-                active.unsqueeze(0),
-                grad_weight.to(weight.dtype),
-                weight.shape,
-                is_coalesced=True,
-                check_invariants=False,
-            )
-        return grad_tokens.to(tokens.dtype), rows, grad.sum(dim=0), None, None, None
+        rows = _rows_of(weight, active, grad_weight) if learns else None
+        return grad_tokens.to(tokens.dtype), rows, grad.sum(dim=0), None
+
+
+class _MaxByKernel(torch.autograd.Function):
+    """Compute the same of hidden [B, L, d] and mask [B, L] with the kernels of head_triton.py."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        from splade_es.models.head_triton import max_of_logits
+
+        learns = any(ctx.needs_input_grad)
+        best, argmax = max_of_logits(
+            hidden, mask, weight.to(hidden.dtype), with_argmax=learns
+        )  # [B, V] each
+        ctx.save_for_backward(hidden, weight, argmax)
+        return best.add_(bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        from splade_es.models.head_triton import gradients
+
+        hidden, weight, argmax = ctx.saved_tensors
+        of_hidden, ids, of_rows = gradients(grads[0], argmax, hidden, weight)
+        return of_hidden, None, _rows_of(weight, ids, of_rows), grads[0].sum(dim=0)
+
+
+def _rows_of(weight: Tensor, ids: Tensor, grad: Tensor) -> Tensor:
+    """Return the gradient of weight [V, d], which is zero but for grad [m, d] in the rows ids [m].
+
+    A dense one would be the largest tensor of all, and nearly empty.
+    """
+    grad = grad.to(weight.dtype)
+    if weight.device.type == "mps":  # older versions have no sparse tensors there
+        return torch.zeros_like(weight).index_copy_(0, ids, grad)
+    return torch.sparse_coo_tensor(
+        ids.unsqueeze(0), grad, weight.shape, is_coalesced=True, check_invariants=False
+    )
 
 
 def _entries(
@@ -207,12 +219,6 @@ def _entries(
     Yields ids [n] of the vocabulary, gradients [n, 1], and positions [n], the rows of tokens [T, d]
     that have the largest logits.
     """
-    if ctx.argmax is not None:  # [B, V]
-        all_rows, all_ids = grad.nonzero(as_tuple=True)  # [N], [N]
-        some = max(1, ctx.backward_elements // weight.shape[1])
-        for rows, ids in zip(all_rows.split(some), all_ids.split(some), strict=True):
-            yield ids, grad[rows, ids].unsqueeze(1), ctx.argmax[rows, ids]
-        return
     start = 0
     for row, hidden in zip(grad, tokens.split(ctx.lengths), strict=True):
         ids = row.nonzero().squeeze(1)  # [n]

@@ -189,6 +189,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--length", type=int, default=96)
+    parser.add_argument("--modes", default=",".join(TITLES))
     parser.add_argument("--dev")
     parser.add_argument("--dev-documents", type=int, default=2000)
     parser.add_argument("--minutes", type=float)
@@ -209,14 +210,16 @@ def main() -> None:
         print(f"batch {args.batch}, length {args.length}, {torch.get_num_threads()} threads")
         print(f"{'trainer':<32}{'s/step':>8}{'pairs/s':>9}{'peak MB':>9}  loss by step")
         rates: dict[str, tuple[float, float]] = {}
-        for name, title in TITLES.items():
+        modes = args.modes.split(",")
+        for name in modes:
             results, peak = run(args, name, args.steps)
             seconds = statistics.median(seconds for seconds, _ in results[2:])
             rates[name] = (seconds, peak)
             losses = " ".join(f"{loss:.2f}" for _, loss in results)
-            print(f"{title:<32}{seconds:>8.2f}{args.batch / seconds:>9.1f}{peak:>9.0f}  {losses}")
-        for name in ("ours", "cached"):
-            faster, smaller = (t / o for t, o in zip(rates["theirs"], rates[name], strict=True))
+            rate = args.batch / seconds
+            print(f"{TITLES[name]:<32}{seconds:>8.2f}{rate:>9.1f}{peak:>9.0f}  {losses}")
+        for name in modes[1:]:
+            faster, smaller = (t / o for t, o in zip(rates[modes[0]], rates[name], strict=True))
             print(f"{'ratio, ' + TITLES[name]:<32}{faster:>7.1f}x{'':>9}{smaller:>8.1f}x")
 
         if args.dev and args.minutes:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from models import TEXTS
+from splade_es.encoders.batches import BatchTokenizer
 from splade_es.models.model import SpladeModel
 from splade_es.models.pair import EncoderPair
 from splade_es.training.batch_vectors import BatchVectors
@@ -53,7 +54,7 @@ def gradients(settings: TrainConfig, dropout: float) -> dict[str, Tensor]:
         if isinstance(module, torch.nn.Dropout):
             module.p = dropout
     stepper = Stepper(settings, EncoderPair(model, model), World(), torch.device("cpu"), steps=1)
-    stepper.step(1, iter([make_batch(EXAMPLES)] * settings.accumulate))
+    stepper.step(1, map(stepper.tokenize, [make_batch(EXAMPLES)] * settings.accumulate))
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
@@ -106,12 +107,13 @@ def test_caching_drops_in_the_second_pass_what_it_dropped_in_the_first(tiny_mode
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.5
+    ids = BatchTokenizer(model, 16)(list(TEXTS.values())).all_ids()
     found = []
     for tokens in (20, None):
         torch.manual_seed(3)
         model.zero_grad()
         vectors = BatchVectors(
-            model, model, list(TEXTS.values()), 16, torch.float32, tokens, World(), [len(TEXTS)],
+            model, model, ids, torch.float32, tokens, World(), [len(TEXTS)],
             chunk_tokens=20,
         )  # fmt: skip
         vectors.rows.square().sum().backward()
@@ -139,7 +141,7 @@ with open_world(torch.device("cpu")) as world:
     stepper = t.Stepper(
         t.config(sys.argv[1]), t.EncoderPair(model, model), world, torch.device("cpu"), steps=1
     )
-    outcome = stepper.step(1, iter([t.make_batch(t.EXAMPLES)]))
+    outcome = stepper.step(1, map(stepper.tokenize, [t.make_batch(t.EXAMPLES)]))
     grads = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     torch.save(grads, f"{sys.argv[2]}/{world.rank}.pt")
 """
@@ -190,6 +192,6 @@ def test_a_frozen_side_keeps_its_rows_and_gets_no_gradient(
     stepper = Stepper(settings, EncoderPair(documents, queries), World(), torch.device("cpu"), 1)
     before = {name: p.clone() for name, p in documents.state_dict().items()}
     moving = {name: p.clone() for name, p in queries.state_dict().items()}
-    stepper.step(1, iter([make_batch(EXAMPLES)]))
+    stepper.step(1, map(stepper.tokenize, [make_batch(EXAMPLES)]))
     assert all(torch.equal(before[name], p) for name, p in documents.state_dict().items())
     assert not all(torch.equal(moving[name], p) for name, p in queries.state_dict().items())
