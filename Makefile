@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN = .venv/bin
 SETUP = .venv/.setup
-RING = not slow
+RING = not slow and not gpu
 LINKS = splade_es/cli splade_es/training splade_es/mappings
 
-.PHONY: help setup demo test test-all test-clients test-lowest browser check wheel lock clean
+.PHONY: help setup demo test test-all bench-gpu test-clients test-lowest browser check wheel lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -34,8 +34,13 @@ demo: $(SETUP)  ## train, index, search and measure on Python's documentation
 test: check browser test-clients  ## lint, types, the wheel, and the tests with both real servers
 	$(BIN)/python -m pytest -m '$(RING)'
 
-test-all: RING = slow or not slow
+test-all: RING = not gpu
 test-all: test  ## the same with the slow ring: older servers, long runs
+
+# Where there is a card, every figure that depends on one: within eight minutes, also as JSON.
+bench-gpu: $(SETUP)  ## measure head, encoding and training on a GPU, beside sentence-transformers
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m tests.bench.gpu --output bench-gpu.json
 
 # constraints.txt pins version 8, which all other tests run with; here 9 comes before it on the path.
 test-clients: $(SETUP)  ## the tests of Elasticsearch with version 9 of its client

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from splade_es.encoders.batches import pad
+from splade_es.encoders.devices import attention_without_plans
 from splade_es.models.model import SpladeModel
 from splade_es.training.distributed import World
 
@@ -102,7 +103,8 @@ class BatchVectors:
 
     def _forward(self, chunk: list[int]) -> Tensor:
         inputs = pad(self._model, [self._ids[i] for i in chunk], self._device)  # [c, L] each
-        with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
+        mixed = torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32)
+        with attention_without_plans(self._device), mixed:
             rows: Tensor = self._side(**inputs)  # [c, V]
         return rows
 

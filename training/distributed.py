@@ -74,10 +74,14 @@ def is_first_process() -> bool:
 
 
 def training_device() -> torch.device:
-    """The device of this process: with several GPUs the one that torchrun gave it."""
+    """The device of this process: with several GPUs the one that torchrun gave it.
+
+    Processes that are more than the GPUs share them.
+    """
     device = pick_device()
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        rank = int(os.environ.get("LOCAL_RANK", "0"))
+        device = torch.device("cuda", rank % torch.cuda.device_count())
         torch.cuda.set_device(device)
     return device
 
@@ -88,7 +92,9 @@ def open_world(device: torch.device) -> Iterator[World]:
     if _world_size() == 1:
         yield World()
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # NCCL takes no two processes on one GPU
+    alone = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= torch.cuda.device_count()
+    dist.init_process_group("nccl" if device.type == "cuda" and alone else "gloo")
     try:
         yield World(dist.get_rank(), _world_size())
     finally:

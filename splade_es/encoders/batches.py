@@ -19,16 +19,17 @@ _WINDOW_CHARACTERS = 8_000_000
 _CHARACTERS_PER_TOKEN = 12
 
 
-def windows(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Yield the texts in order, at most `size` at a time."""
+def windows(texts: Iterable[str], size: int, first: int) -> Iterator[list[str]]:
+    """Yield the texts in order, `first` at a time, and with each window more, up to `size`."""
     window: list[str] = []
     characters = 0
     for text in texts:
         window.append(text)
         characters += len(text)
-        if len(window) == size or characters >= _WINDOW_CHARACTERS:
+        if len(window) == first or characters >= _WINDOW_CHARACTERS:
             yield window
             window, characters = [], 0
+            first = min(size, 2 * first)
     if window:
         yield window
 
@@ -158,10 +159,12 @@ def pad(
     inside = np.arange(lengths.max()) < lengths[:, None]  # [B, L]
     if model.tokenizer.padding_side == "left":
         inside = np.ascontiguousarray(inside[:, ::-1])
-    padded = np.full(inside.shape, model.tokenizer.pad_token_id or 0, np.int64)  # [B, L]
-    padded[inside] = np.concatenate(ids)
-    inputs = {"input_ids": padded, "attention_mask": inside.astype(np.int64)}
-    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+    inputs = np.empty((2, *inside.shape), np.int32)  # [2, B, L]
+    inputs[0] = model.tokenizer.pad_token_id or 0
+    inputs[0, inside] = np.concatenate(ids)
+    inputs[1] = inside
+    tensor = torch.from_numpy(inputs)
     if device.type == "cuda":  # from such memory a copy need not be waited for
-        tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
-    return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
+        tensor = tensor.pin_memory()
+    input_ids, attention_mask = tensor.to(device, non_blocking=True).long()
+    return {"input_ids": input_ids, "attention_mask": attention_mask}

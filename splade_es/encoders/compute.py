@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from splade_es.encoders.batches import pad
+from splade_es.encoders.devices import attention_without_plans
 from splade_es.errors import ModelError
 from splade_es.models import int8
 from splade_es.models.head import activate, argmax_positions
@@ -120,12 +121,15 @@ class Computer:
     @torch.inference_mode()
     def _compute(self, ids: list[NDArray[np.int32]], with_sources: bool) -> Batch:
         inputs = pad(self._model, ids, self._device)
-        with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
+        kind, dtype = self._device.type, self._dtype
+        # on a GPU a model for bfloat16 is all in it
+        mixed = dtype == torch.float16 or (dtype == torch.bfloat16 and kind != "cuda")
+        with attention_without_plans(self._device), torch.autocast(kind, dtype, enabled=mixed):
             hidden = self._model.hidden(**inputs)  # [B, L, d]
             found = self._filtered(hidden, inputs)
             weights = None if found else self._model.weights(hidden, inputs)  # [B, V]
         done = None
-        if self._device.type == "cuda":
+        if kind == "cuda":
             done = torch.cuda.Event()
             done.record(torch.cuda.current_stream(self._device))
         return Batch(ids, hidden if with_sources else None, weights, found, done)

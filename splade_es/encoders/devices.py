@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from splade_es.encoders.base import Precision
 from splade_es.errors import SettingsError
@@ -63,3 +67,14 @@ def named_devices(names: str) -> list[str]:
     for name in devices:
         named_device(name, "devices")
     return devices
+
+
+@contextmanager
+def attention_without_plans(device: torch.device) -> Iterator[None]:
+    """Keep torch from cuDNN's attention: it plans each shape of a batch anew, for 0.2 s."""
+    if device.type != "cuda":
+        yield
+        return
+    others = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    with sdpa_kernel(others):
+        yield

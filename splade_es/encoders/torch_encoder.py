@@ -27,7 +27,7 @@ from splade_es.encoders.compute import Batch, Computer
 from splade_es.encoders.devices import compute_dtype, named_device, pick_device
 from splade_es.errors import ModelError
 from splade_es.models import int8
-from splade_es.models.model import SpladeModel
+from splade_es.models.model import SpladeModel, to_bfloat16
 from splade_es.records import SparseRow
 
 # A window is several batches of the longest texts, so that sorting it by length has an effect.
@@ -42,7 +42,7 @@ class Encoder(TextEncoder):
     Parameters
     ----------
     model : SpladeModel
-        The model. It is moved to the device and changed by int8 in place.
+        The model. It is moved to the device, and there changed by int8 and by bf16, in place.
     device : str or torch.device, optional
         By default CUDA if there is a GPU, otherwise Apple's GPU, otherwise the CPU.
     precision : {"auto", "fp32", "bf16", "fp16", "int8"}
@@ -62,6 +62,8 @@ class Encoder(TextEncoder):
         Over the tokens of a text.
     model : SpladeModel
         The model, on `device`.
+    dtype : torch.dtype
+        Of the products.
     device, precision
         As above.
 
@@ -88,8 +90,10 @@ class Encoder(TextEncoder):
         precision: Precision = "auto",
     ) -> None:
         self.device = pick_device() if device is None else named_device(device)
-        dtype = compute_dtype(precision, self.device)
+        self.dtype = dtype = compute_dtype(precision, self.device)
         self.model = model.to(self.device).eval()
+        if self.device.type == "cuda" and dtype == torch.bfloat16:
+            to_bfloat16(model)
         if precision == "int8":
             if self.device.type != "cpu" or not int8.available():
                 raise ModelError(
@@ -215,9 +219,12 @@ class Encoder(TextEncoder):
 
     def _windows(self, texts: Iterable[str], budget: int) -> Iterator[Window]:
         """Yield the texts, tokenised in a thread, one window ahead."""
+        batch = max(1, budget // self.max_length)
+        size = _WINDOW_BATCHES * batch
+        first = size if self.device.type == "cpu" else batch  # a GPU waits for the first one
         waiting: deque[Future[TokenizedTexts]] = deque()
         with ThreadPoolExecutor(1) as tokenizing:
-            for window in windows(texts, _WINDOW_BATCHES * max(1, budget // self.max_length)):
+            for window in windows(texts, size, first):
                 waiting.append(tokenizing.submit(self._tokenize, window))
                 if len(waiting) > 1:
                     yield Window(waiting.popleft().result())

@@ -60,7 +60,7 @@ def splade_head(
     activation : {"relu", "log1p_relu"}
         From a logit to a weight, see `activate`.
     kernel : bool, optional
-        Use the Triton kernel. By default on CUDA, where it works.
+        Use the Triton kernel. By default on CUDA in 16 bits, where it works.
 
     Returns
     -------
@@ -68,7 +68,9 @@ def splade_head(
         float32, all >= 0. A row without any token is all zeros. With max pooling the gradient of
         `weight` is a sparse tensor without the rows of tokens that are active in no text.
     """
-    if pooling == "max" and (hidden.is_cuda and _kernel_works() if kernel is None else kernel):
+    if kernel is None:  # products of float32 are no work of the tensor cores: cuBLAS is faster
+        kernel = hidden.is_cuda and hidden.dtype != torch.float32 and _kernel_works()
+    if pooling == "max" and kernel:
         logits = _MaxByKernel.apply(hidden, mask, weight, bias)  # [B, V]
         return activate(logits, activation)
     tokens = hidden[mask.bool()]  # [T, d], rows of the batch one after the other, no padding

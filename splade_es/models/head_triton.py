@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 # Entries whose rows are loaded at once by the backward kernel, and numbers of each.
-_ENTRIES, _ROW_BLOCK = 16, 256
+_ENTRIES, _ROW_BLOCK = 4, 256
 
 
 def max_of_logits(
@@ -56,17 +56,17 @@ def max_of_logits(
     ends = (inside * places).amax(dim=1)  # [B]
     best = torch.empty(batch, size, device=hidden.device, dtype=torch.float32)
     argmax = torch.empty_like(best, dtype=torch.int32) if with_argmax else None
-    block_v, block_l, block_d, warps, stages = _blocks(hidden.dtype, length, with_argmax)
+    texts, block_v, block_l, block_d, warps, stages = _blocks(hidden.dtype, length, with_argmax)
     # the texts are the fast axis, so that programs that run together share a vocabulary block
-    grid = (batch, triton.cdiv(size, block_v))
+    grid = (triton.cdiv(batch, texts), triton.cdiv(size, block_v))
     # Triton starts a kernel on the current device, not on that of its arguments
     with torch.cuda.device_of(hidden):
         _max_kernel[grid](
-            TensorDescriptor.from_tensor(_aligned(hidden), [1, block_l, block_d]),
+            TensorDescriptor.from_tensor(_aligned(hidden), [texts, block_l, block_d]),
             TensorDescriptor.from_tensor(_aligned(weight), [block_v, block_d]),
             inside.to(torch.int8), ends, best, best if argmax is None else argmax,
-            length, size, hidden.shape[2],
-            BLOCK_V=block_v, BLOCK_L=block_l, BLOCK_D=block_d, ARGMAX=with_argmax,
+            batch, length, size, hidden.shape[2],
+            TEXTS=texts, BLOCK_V=block_v, BLOCK_L=block_l, BLOCK_D=block_d, ARGMAX=with_argmax,
             # Triton's interpreter, with which the kernel is tested without a GPU, has no bfloat16
             UPCAST=os.environ.get("TRITON_INTERPRET") == "1" and hidden.dtype == torch.bfloat16,
             num_warps=warps, num_stages=stages,
@@ -74,19 +74,22 @@ def max_of_logits(
     return best, argmax
 
 
-def _blocks(dtype: torch.dtype, length: int, with_argmax: bool) -> tuple[int, int, int, int, int]:
-    """Vocabulary entries, tokens and dimensions of a block, warps, and stages of the pipeline.
+def _blocks(
+    dtype: torch.dtype, length: int, with_argmax: bool
+) -> tuple[int, int, int, int, int, int]:
+    """Texts, vocabulary entries, tokens and dimensions of a block, warps, and pipeline stages.
 
     The fastest of those tried on an H200.
     """
     if dtype == torch.float32:
         # exact products are no work of the tensor cores, and the operands need registers
-        return 64, 64, 32, 4, 3
-    if length <= 64:
-        return 128, 32 if length <= 32 else 64, 64, 4, 4
+        return 1, 64, 64, 32, 4, 3
+    if length <= 64:  # so many texts that the products are as large as with long ones
+        tokens = max(16, triton.next_power_of_2(length))
+        return 128 // tokens, 128, tokens, 64, 4, 3
     if length <= 128 or with_argmax:
-        return 128, 128, 64, 4, 3
-    return 128, 256, 64, 8, 3
+        return 1, 128, 128, 64, 4, 3
+    return 1, 128, 256, 64, 8, 3
 
 
 def _aligned(matrix: Tensor) -> Tensor:
@@ -107,47 +110,54 @@ def _max_kernel(  # type: ignore[no-untyped-def]
     ends,  # [B]
     best_out,  # [B, size]
     argmax_out,  # [B, size]
+    batch,
     length,
     size,
     dim,
+    TEXTS: tl.constexpr,  # of a block; above 1 where all tokens of a text are in one block
     BLOCK_V: tl.constexpr,
     BLOCK_L: tl.constexpr,
     BLOCK_D: tl.constexpr,
     ARGMAX: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    row = tl.program_id(0)
+    row = tl.program_id(0) * TEXTS
+    rows = row + tl.arange(0, TEXTS)  # [TEXTS]
     first = tl.program_id(1) * BLOCK_V
-    end = tl.load(ends + row)
-    best = tl.full([BLOCK_V], float("-inf"), tl.float32)
-    argmax = tl.zeros([BLOCK_V], tl.int32)
-    check = tl.zeros([BLOCK_V], tl.float32)
+    end = tl.max(tl.load(ends + rows, mask=rows < batch, other=0), axis=0)
+    best = tl.full([BLOCK_V, TEXTS], float("-inf"), tl.float32)
+    argmax = tl.zeros([BLOCK_V, TEXTS], tl.int32)
+    check = tl.zeros([BLOCK_V, TEXTS], tl.float32)
     for start in range(0, end, BLOCK_L):
         # the tokens are the columns: then most of a max is taken within a thread
-        logits = tl.zeros([BLOCK_V, BLOCK_L], tl.float32)
+        logits = tl.zeros([BLOCK_V, TEXTS * BLOCK_L], tl.float32)
         for k in range(0, dim, BLOCK_D):
             w = weight.load([first, k])  # [BLOCK_V, BLOCK_D]; zeros where there is no row
-            h = hidden.load([row, start, k]).reshape(BLOCK_L, BLOCK_D)
+            h = hidden.load([row, start, k]).reshape(TEXTS * BLOCK_L, BLOCK_D)
             if UPCAST:
                 w, h = w.to(tl.float32), h.to(tl.float32)
             logits = tl.dot(w, h.T, logits, input_precision="ieee")
+        logits = logits.reshape(BLOCK_V, TEXTS, BLOCK_L)
         places = start + tl.arange(0, BLOCK_L)  # [BLOCK_L]
-        token = inside + row.to(tl.int64) * length + places
-        token = tl.load(token, mask=places < end, other=0) != 0
+        token = inside + rows.to(tl.int64)[:, None] * length + places[None, :]
+        there = (rows < batch)[:, None] & (places < length)[None, :]
+        token = tl.load(token, mask=there, other=0)[None, :, :] != 0  # [1, TEXTS, BLOCK_L]
         # tl.max ignores NaN, which must not get lost: a sum does not lose it
-        check += tl.sum(tl.where(token[None, :], logits, 0.0), axis=1)
-        logits = tl.where(token[None, :], logits, float("-inf"))
-        top = tl.max(logits, axis=1)  # [BLOCK_V]
+        check += tl.sum(tl.where(token, logits, 0.0), axis=2)
+        logits = tl.where(token, logits, float("-inf"))
+        top = tl.max(logits, axis=2)  # [BLOCK_V, TEXTS]
         if ARGMAX:
-            at = tl.min(tl.where(logits == top[:, None], places[None, :], length), axis=1)
+            same = logits == top[:, :, None]
+            at = tl.min(tl.where(same, places[None, None, :], length), axis=2)
             argmax = tl.where(top > best, at, argmax)
         best = tl.maximum(best, top)
     best = tl.where(check == check, best, float("nan"))
     ids = first + tl.arange(0, BLOCK_V)  # [BLOCK_V]
-    out = row.to(tl.int64) * size + ids
-    tl.store(best_out + out, best, mask=ids < size)
+    out = rows.to(tl.int64)[None, :] * size + ids[:, None]
+    there = (rows < batch)[None, :] & (ids < size)[:, None]
+    tl.store(best_out + out, best, mask=there)
     if ARGMAX:
-        tl.store(argmax_out + out, argmax, mask=ids < size)
+        tl.store(argmax_out + out, argmax, mask=there)
 
 
 def gradients(
@@ -180,19 +190,13 @@ def gradients(
     ids, rows = grad.T.contiguous().nonzero(as_tuple=True)  # [N] each, by id and then by text
     values = grad[rows, ids]  # [N]
     tokens = rows * length + argmax[rows, ids]  # [N], rows of flat
-    active = torch.unique_consecutive(ids)  # [m]
-    of_weight = _sums(flat, tokens, values, _starts(ids, active), torch.float32)
+    active, counts = torch.unique_consecutive(ids, return_counts=True)  # [m] each
+    starts = nn.functional.pad(counts.cumsum(0), (1, 0))  # [m + 1]
+    of_weight = _sums(flat, tokens, values, starts, torch.float32)
     tokens, order = tokens.sort(stable=True)
-    all_tokens = torch.arange(batch * length, device=hidden.device)
-    starts = _starts(tokens, all_tokens)
+    starts = torch.searchsorted(tokens, torch.arange(len(flat) + 1, device=hidden.device))
     of_hidden = _sums(weight, ids[order], values[order], starts, hidden.dtype)
     return of_hidden.view(batch, length, dim), active, of_weight
-
-
-def _starts(keys: Tensor, values: Tensor) -> Tensor:
-    """Return int64 [n + 1]: where each of the values begins among the sorted keys, and the end."""
-    end = torch.tensor([len(keys)], device=keys.device)
-    return torch.cat([torch.searchsorted(keys, values), end])
 
 
 def _sums(source: Tensor, rows: Tensor, factors: Tensor, starts: Tensor, dtype: Any) -> Tensor:
@@ -206,7 +210,7 @@ def _sums(source: Tensor, rows: Tensor, factors: Tensor, starts: Tensor, dtype: 
     with torch.cuda.device_of(source):
         _sum_kernel[grid](
             source.contiguous(), rows, factors, starts, out, dim,
-            ENTRIES=_ENTRIES, BLOCK_D=_ROW_BLOCK, num_warps=4,
+            ENTRIES=_ENTRIES, BLOCK_D=_ROW_BLOCK, num_warps=1,
         )  # fmt: skip
     return out
 

@@ -241,3 +241,16 @@ class SpladeModel(nn.Module):
                 "Repair the tokenizer of this model, or use another model.",
             )
         return cast("list[str]", tokens)
+
+
+@torch.no_grad()
+def to_bfloat16(model: SpladeModel) -> None:
+    """Convert a model to bfloat16, all but the bias of its decoder, in place.
+
+    With autocast, which converts the products alone, a GPU is a fifth slower, and the weights are
+    no closer to those of float32: what bfloat16 costs, it costs in the products of the head.
+    """
+    bias = model.decoder.bias.detach().clone()
+    model.mlm.to(dtype=torch.bfloat16)  # type: ignore[call-arg, arg-type, unused-ignore]
+    model.decoder.to(torch.bfloat16)
+    model.decoder.bias = nn.Parameter(bias, requires_grad=False)

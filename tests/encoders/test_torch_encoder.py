@@ -150,7 +150,7 @@ def test_expansion_of_nothing(encoder: Encoder) -> None:
 def test_a_batch_is_halved_until_the_memory_suffices(
     tiny_model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder = Encoder.load(tiny_model, precision="fp32")
+    encoder = Encoder.load(tiny_model, device="cpu", precision="fp32")
     expected = list(encoder.encode(TEXTS.values()))
     sizes = []
     hidden = encoder.model.hidden

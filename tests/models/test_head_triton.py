@@ -12,7 +12,15 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(
     ("lengths", "dim", "size"),
-    [([3, 0, 130, 1], 24, 515), ([5, 7], 17, 32), ([0], 8, 40), ([1, 64, 65], 70, 129)],
+    [
+        ([3, 0, 130, 1], 24, 515),
+        ([5, 7], 17, 32),
+        ([0], 8, 40),
+        ([1, 64, 65], 70, 129),
+        ([300, 2], 64, 33),
+        ([*range(1, 12)], 16, 200),  # more texts than a block has
+        ([33, 0, 40], 96, 130),
+    ],
 )
 def test_max_and_argmax_are_those_of_all_logits(
     lengths: list[int], dim: int, size: int, dtype: torch.dtype
