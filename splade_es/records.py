@@ -229,14 +229,27 @@ class Stored(NamedTuple):
 
 
 class Action(NamedTuple):
-    """One item of a bulk request: index `source` under `id`, or delete `id` if source is None.
+    """One item of a bulk request: index a document, or delete it.
 
-    version: apply it only if the document is still in that state; merge: set these fields, and let
-    the others stay.
+    A document is JSON from here on, so that it is written as such only once.
+
+    Attributes
+    ----------
+    id : str
+        Of the document.
+    fields : bytes or None
+        Its stored fields without the vector: an object, in one line. None to delete it.
+    features : bytes
+        Its vector: an object of feature and integer, see `Features`.
+    version : Version or None
+        Apply it only if the document is still in that state.
+    merge : bool
+        Set these fields, and let the others stay.
     """
 
     id: str
-    source: dict[str, Any] | None
+    fields: bytes | None
+    features: bytes = b"{}"
     version: Version | None = None
     merge: bool = False
 

@@ -17,10 +17,12 @@ from splade_es.data.rejects import Rejects
 from splade_es.encoders.base import TextEncoder, make_index_meta
 from splade_es.engines.base import Engine
 from splade_es.engines.connect import connect_engine
+from splade_es.engines.transport import to_json
+from splade_es.fields import FIELD, ID_FIELD
 from splade_es.index_handle import Index
 from splade_es.index_meta import IndexMeta
 from splade_es.quantize import Quantizer
-from splade_es.records import Document, Encoded, Rejected
+from splade_es.records import Action, Document, Encoded, Rejected
 from splade_es.search.searcher import Searcher
 from splade_es.vectors.encode import encode_documents
 
@@ -102,6 +104,12 @@ class MemorySource:
 
     def encoded(self, items: Iterable[Any], rejects: Rejects) -> Iterator[Encoded]:
         return encode_documents(items, self._encoder, self._quantizer, rejects)
+
+
+def action(id: str, source: Mapping[Any, Any]) -> Action:
+    """What indexes a document of these fields, its vector among them."""
+    others = {name: value for name, value in source.items() if name not in (FIELD, ID_FIELD)}
+    return Action(id, to_json(others), to_json(source.get(FIELD, {})))
 
 
 def write_corpus(path: Path, texts: Mapping[str, str]) -> Path:

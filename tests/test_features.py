@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from splade_es.features import (
     vocabulary_sha256,
 )
 from splade_es.indexing.bulk_actions import ActionBuilder
-from splade_es.records import Document, Quantized
+from splade_es.records import Document, Encoded, Quantized
 
 
 @pytest.fixture(scope="module")
@@ -97,17 +99,25 @@ def test_the_codec_and_the_hash_stay_what_indices_remember() -> None:
     assert vocabulary_sha256(("a", "é.")) == expected
 
 
+def shown_by(builder: ActionBuilder, vector: Quantized) -> dict[str, Any]:
+    """The fields that show a vector of the text "heart"."""
+    (action,), _ = builder.build([Encoded(Document("a", "heart"), vector)], [{}])
+    assert action.fields is not None
+    fields: dict[str, Any] = json.loads(action.fields)
+    return fields
+
+
 def test_a_vector_can_be_read_whatever_its_tokens_are() -> None:
     tokens = ["heart", "{", "}", ",", '"', ".", "a{b", "1,000", "\\", "é", "##ing", "%"]
     row = Quantized(np.arange(12, dtype=np.int32), np.arange(12, 0, -1, dtype=np.int32), 0)
-    action = ActionBuilder(tokens, "", "model").build(Document("a", "heart"), row)
-    assert action.source is not None
-    shown = [item.rsplit(":", 1) for item in action.source["splade_view"].split(" ")]
+    view = shown_by(ActionBuilder(tokens, "", "model"), row)["splade_view"]
+    shown = [item.rsplit(":", 1) for item in view.split(" ")]
     assert [(token, int(value)) for token, value in shown] == list(
         zip(tokens, range(12, 0, -1), strict=True)
     )
-    plain = ActionBuilder(["heart", "é", "##ing"], "", "model").build(
-        Document("a", "heart"), Quantized(row.ids[:3], row.values[:3], 0)
+    plain = shown_by(
+        ActionBuilder(["heart", "é", "##ing"], "", "model"),
+        Quantized(row.ids[:3], row.values[:3], 0),
     )
-    assert plain.source is not None and plain.source["splade_view"] == "heart:12 é:11 ##ing:10"
-    assert plain.source["splade_new"] == ["é", "##ing"]
+    assert plain["splade_view"] == "heart:12 é:11 ##ing:10"
+    assert plain["splade_new"] == ["é", "##ing"]

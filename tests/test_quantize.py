@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from splade_es.errors import ModelError
 from splade_es.limits import MAX_WEIGHT
 from splade_es.quantize import Quantizer
-from splade_es.records import SparseRow
+from splade_es.records import Quantized, SparseRow
 
 
 def row(weights: dict[int, float]) -> SparseRow:
@@ -84,6 +85,45 @@ def test_top_k_keeps_the_strongest_and_of_equals_the_smaller_id(
     strongest = sorted(alive, key=lambda id: (-weights[id], id))[:top_k]
     kept = quantized(Quantizer(top_k=top_k), {id: weights[id] for id in alive})
     assert list(kept) == sorted(strongest)
+
+
+def by_hand(quantizer: Quantizer, weights: dict[int, float]) -> dict[int, int] | None:
+    """One weight after the other; None for a row that has a weight which is none."""
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights.values()):
+        return None
+    exact = {id: round(weight * quantizer.scale) for id, weight in weights.items()}
+    alive = [id for id, n in exact.items() if n > 0 and weights[id] >= quantizer.threshold]
+    strongest = sorted(alive, key=lambda id: (-weights[id], id))[: quantizer.top_k]
+    return {id: min(exact[id], MAX_WEIGHT) for id in sorted(strongest)}
+
+
+# few distinct weights make many ties, and some are no weights
+odd = st.sampled_from([0.0, 0.004, 0.5, 1.0, 5.5, 3e38, -1.0, math.nan, math.inf])
+
+
+@given(
+    st.lists(weights | st.dictionaries(st.integers(0, 99), odd, max_size=9), max_size=9),
+    st.none() | st.integers(1, 6),
+    st.floats(0, 2),
+)
+def test_many_rows_at_once_are_as_each_by_itself(
+    rows: list[dict[int, float]], top_k: int | None, threshold: float
+) -> None:
+    quantizer = Quantizer(100.0, top_k, threshold)
+    results = quantizer.quantize_all([row(weights) for weights in rows])
+    for result, weights in zip(results, rows, strict=True):
+        expected = by_hand(quantizer, weights)
+        if expected is None:
+            with pytest.raises(ModelError) as caught:
+                quantizer.quantize(row(weights))
+            assert isinstance(result, ModelError) and str(result) == str(caught.value)
+        else:
+            assert isinstance(result, Quantized)
+            assert result.ids.dtype == result.values.dtype == np.int32
+            assert dict(zip(result.ids.tolist(), result.values.tolist(), strict=True)) == expected
+            assert list(expected) == result.ids.tolist()
+            clipped = quantizer.quantize(row(weights)).saturated
+            assert result.saturated == clipped
 
 
 def test_equal_weights_at_the_bound() -> None:

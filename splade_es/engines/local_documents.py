@@ -7,7 +7,9 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from splade_es.fields import FIELD, ID_FIELD
+import orjson
+
+from splade_es.fields import FIELD
 from splade_es.limits import MAX_ID_BYTES, MAX_WEIGHT
 from splade_es.records import Filter
 
@@ -31,25 +33,39 @@ def point_of(id: str) -> uuid.UUID | None:
     return uuid.uuid5(POINTS, id) if 1 <= size <= MAX_ID_BYTES else None
 
 
-def checked(id: str, source: Mapping[str, Any]) -> StoredVector:
-    """A document to store. Raises ValueError, with the reason, for one that no engine takes."""
-    features = source.get(FIELD, {})
-    if not isinstance(features, Mapping):
-        raise ValueError(f"{FIELD} is not an object of features and weights")
-    for name, value in features.items():
-        if type(name) is not str or type(value) is not int or not 1 <= value <= MAX_WEIGHT:
-            raise ValueError(
-                f"the weight of the feature {name!r} is {value!r}, "
-                f"not an integer in 1 to {MAX_WEIGHT}"
-            )
-    fields = {name: value for name, value in source.items() if name not in (FIELD, ID_FIELD)}
+def checked(id: str, fields: bytes, features: bytes) -> StoredVector:
+    """A document to store, see `Action`.
+
+    Raises ValueError, with the reason, for one that no engine takes.
+    """
     try:
         # As text, because Edge rounds large integers and cannot read deep objects back.
-        stored = json.dumps(fields, allow_nan=False, ensure_ascii=False)
-        stored.encode("utf-8")
-    except (TypeError, ValueError, RecursionError) as exc:
+        stored = fields.decode("utf-8")
+        if "NaN" in stored or "Infinity" in stored:  # as a number or in a string
+            json.dumps(json.loads(stored), allow_nan=False)
+    except ValueError as exc:
         raise ValueError(f"the document cannot be written as JSON: {exc}") from exc
-    return StoredVector(features, {"id": id, "source": stored})
+    return StoredVector(_checked_features(features), {"id": id, "source": stored})
+
+
+def _checked_features(features: bytes) -> dict[str, int]:
+    found: Any
+    try:
+        found = orjson.loads(features)
+    except orjson.JSONDecodeError:  # infinity, say
+        found = json.loads(features)
+    if not isinstance(found, dict):
+        raise ValueError(f"{FIELD} is not an object of features and weights")
+    values = found.values()
+    integers = {*map(type, values)} <= {int}
+    if not integers or min(values, default=1) < 1 or max(values, default=1) > MAX_WEIGHT:
+        for name, value in json.loads(features).items():  # orjson rounds large integers
+            if type(value) is not int or not 1 <= value <= MAX_WEIGHT:
+                raise ValueError(
+                    f"the weight of the feature {name!r} is {value!r}, "
+                    f"not an integer in 1 to {MAX_WEIGHT}"
+                )
+    return found
 
 
 def passes(source: Mapping[str, Any], filter: Filter) -> bool:

@@ -75,13 +75,13 @@ class QdrantIndex:
         for action, point in zip(actions, points, strict=True):
             if point is None:
                 results.append(ItemResult(400, f"an id has 1 to {MAX_ID_BYTES} bytes of UTF-8"))
-            elif action.source is None:
+            elif action.fields is None:
                 results.append(ItemResult(200 if point in present else 404))
                 present.discard(point)
                 final[point] = None
             else:
                 try:
-                    final[point] = checked(action.id, action.source)
+                    final[point] = checked(action.id, action.fields, action.features)
                 except ValueError as exc:
                     results.append(ItemResult(400, str(exc)))
                     continue
@@ -106,7 +106,7 @@ class QdrantIndex:
                 point,
                 {
                     FIELD: edge.SparseVector(
-                        [numbers[name] for name in vector.features],
+                        [*map(numbers.__getitem__, vector.features)],
                         list(vector.features.values()),
                     )
                 },

@@ -32,6 +32,7 @@ from splade_es.engines.server_admin import (
     ServerSettings,
     ServerUpdates,
 )
+from splade_es.engines.transport import to_json
 from splade_es.errors import (
     AccessDenied,
     FieldTypeMissing,
@@ -59,6 +60,8 @@ from splade_es.records import (
 SEARCHES_PER_REQUEST = 64
 #: Seconds for a force-merge: a large index takes hours.
 MERGE_TIMEOUT = 24 * 3600.0
+# Keys of the vector and of the id in the JSON of a document.
+_FEATURES, _ID = f'"{FIELD}":'.encode(), f',"{ID_FIELD}":'.encode()
 
 
 class ServerIndex:
@@ -153,21 +156,9 @@ class ServerIndex:
             return []
         if not self.exists():  # the bulk API would create it, with a mapping of its own
             raise index_missing(self.name, self._server)
-        lines: list[Any] = []
-        for id, source, version, merge in actions:
-            target: dict[str, Any] = {"_id": id}
-            if version is not None:
-                target |= {"if_seq_no": version.seq_no, "if_primary_term": version.primary_term}
-                if version.routing is not None:
-                    target["routing"] = version.routing
-            if source is None:
-                lines.append({"delete": target})
-            elif merge:
-                lines += ({"update": target}, {"doc": {**source, ID_FIELD: id}})
-            else:
-                lines += ({"index": target}, {**source, ID_FIELD: id})
-        action = "/_bulk?filter_path=items.*.status,items.*.error"
-        answer = self._requests.send("POST", action, *lines, once=True)
+        lines = [line for action in actions for line in bulk_lines(action)]
+        path = "/_bulk?filter_path=items.*.status,items.*.error"
+        answer = self._requests.send("POST", path, *lines, once=True)
         return bulk_results(answer, self._server)
 
     def hashes(self, ids: Sequence[str]) -> dict[str, str]:
@@ -293,6 +284,23 @@ class ServerIndex:
             answer = self._requests.send("POST", "/_msearch", *lines)
             results += scored_ids(answer, self._server)
         return results
+
+
+def bulk_lines(action: Action) -> tuple[bytes, ...]:
+    """An action as the lines of a `_bulk` request."""
+    id = to_json(action.id)
+    target = b'{"_id":%b}' % id
+    if action.version is not None:
+        seq_no, primary_term, routing = action.version
+        versioned = {"_id": action.id, "if_seq_no": seq_no, "if_primary_term": primary_term}
+        target = to_json(versioned if routing is None else {**versioned, "routing": routing})
+    if action.fields is None:
+        return (b'{"delete":%b}' % target,)
+    comma = b"," if len(action.fields) > 2 else b""
+    document = b"".join((action.fields[:-1], comma, _FEATURES, action.features, _ID, id, b"}"))
+    if action.merge:
+        return b'{"update":%b}' % target, b'{"doc":%b}' % document
+    return b'{"index":%b}' % target, document
 
 
 def _with_text(source: dict[str, Any], fields: list[str]) -> dict[str, Any]:

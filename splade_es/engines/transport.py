@@ -80,11 +80,15 @@ class Transport(ABC):
         timeout: float | None = None,
         retry: bool = False,
     ) -> Any:
-        """The parsed answer to one request; `lines` are its body, a line of JSON each.
+        """The parsed answer to one request.
 
-        retry: send it again while it may succeed later.
+        lines: its body, a line of JSON each; bytes are JSON already. retry: send it again while it
+        may succeed later.
         """
-        body = b"".join([json_line(line) for line in lines]) or None
+        body = None
+        if lines:
+            made = [line if isinstance(line, bytes) else to_json(line) for line in lines]
+            body = b"\n".join([*made, b""])
         for attempt in range(ATTEMPTS):
             try:
                 answer = self.send(method, path, body, timeout or self.timeout)
@@ -98,14 +102,14 @@ class Transport(ABC):
         return answer
 
 
-def json_line(record: Any) -> bytes:
-    """One line of a request body."""
+def to_json(value: Any) -> bytes:
+    """JSON, in one line."""
     try:
-        line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+        line = orjson.dumps(value)
         if b"null" not in line:  # orjson writes NaN as null, which a server would accept
             return line
     except TypeError:  # integers of more than 64 bits, deep objects, lone surrogates
         pass
-    text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     # a query typed in another encoding may hold lone surrogates, which no server minds
-    return text.encode("utf-8", "surrogatepass") + b"\n"
+    return text.encode("utf-8", "surrogatepass")

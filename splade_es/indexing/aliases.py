@@ -7,34 +7,33 @@ them, so that `rollback` can go back.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import islice
 
 from splade_es.engines.base import EngineIndex, IndexAlias
 from splade_es.errors import EngineError
+from splade_es.features import feature_name
 from splade_es.limits import MAX_CLAUSES
-from splade_es.records import Clause, id_hash
+from splade_es.records import Clause, Quantized, id_hash
 
 _SAMPLE = 32
 
 
 class Sample:
-    """Some documents of a load, drawn evenly, each with its last features."""
+    """Some documents of a load, drawn evenly, each with its last vector."""
 
     def __init__(self) -> None:
-        self.features: dict[str, dict[str, int]] = {}
+        self.vectors: dict[str, Quantized] = {}
         self._limit = 2**64 - 1
 
-    def add(self, id: str, features: Mapping[str, int]) -> None:
+    def add(self, id: str, vector: Quantized) -> None:
         """Take a document, or leave it: the ids with the smallest hashes stay."""
         if id_hash(id) > self._limit:
             return
-        self.features[id] = dict(islice(features.items(), MAX_CLAUSES))
-        if len(self.features) > _SAMPLE:
-            del self.features[max(self.features, key=id_hash)]
-            self._limit = max(map(id_hash, self.features))
+        self.vectors[id] = vector
+        if len(self.vectors) > _SAMPLE:
+            del self.vectors[max(self.vectors, key=id_hash)]
+            self._limit = max(map(id_hash, self.vectors))
 
 
 def alias_of(index: EngineIndex) -> IndexAlias:
@@ -58,9 +57,15 @@ def next_name(alias: EngineIndex) -> str:
     return f"{alias.name}-{today}-{max(built, default=0) + 1}"
 
 
-def check_sample(index: EngineIndex, sample: Sample) -> None:
-    """Raise EngineError unless the engine scores these documents as their integers say."""
-    for id, features in sample.features.items():
+def check_sample(index: EngineIndex, sample: Sample, vocabulary: list[str]) -> None:
+    """Raise EngineError unless the engine scores these documents as their integers say.
+
+    vocabulary: the token of each id.
+    """
+    for id, vector in sample.vectors.items():
+        values = vector.values.tolist()
+        order = sorted(range(len(values)), key=lambda n: -values[n])[:MAX_CLAUSES]
+        features = {feature_name(vocabulary[vector.ids[n]]): values[n] for n in order}
         scores = index.explain([Clause(name, 1.0) for name in features], id)
         if scores != features:
             raise EngineError(

@@ -12,6 +12,7 @@ import itertools
 import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from splade_es.data.rejects import Rejects, default_rejects, rejects_file
 from splade_es.encoders.base import TextEncoder, make_index_meta
@@ -21,7 +22,7 @@ from splade_es.errors import EngineError
 from splade_es.fields import FIELD, HASH_FIELD, PREFIX
 from splade_es.index_meta import check_same
 from splade_es.indexing.bulk_actions import ActionBuilder
-from splade_es.indexing.bulk_sender import BulkRequest, BulkSender, Pace
+from splade_es.indexing.bulk_sender import BulkSender, Pace
 from splade_es.progress import BackfillProgress
 from splade_es.quantize import Quantizer
 from splade_es.records import Action, Document, Encoded, ItemResult, Stored
@@ -167,9 +168,9 @@ class _Pass:
                     self.stored[document.number] = stored
                     yield document
 
-    def finished(self, request: BulkRequest, results: list[ItemResult]) -> None:
+    def finished(self, request: _Updates, results: list[ItemResult]) -> None:
         """Count a request to its end."""
-        for document, result in zip(request.documents, results, strict=True):
+        for (document, _), result in zip(request.items, results, strict=True):
             if result.status < 300:
                 self._updated += 1
             elif result.status in (404, 409):  # deleted, or it comes again as it is now
@@ -193,23 +194,41 @@ class _Pass:
         )
 
 
+class _Updates(NamedTuple):
+    """Documents that are updated together, see `BulkRequest`.
+
+    items: the documents with their vectors; stored: each as the index has it.
+    """
+
+    items: list[Encoded]
+    stored: list[Stored]
+    builder: ActionBuilder
+    size: int = 0
+
+    @property
+    def ids(self) -> list[str]:
+        """See `BulkRequest.ids`."""
+        return [stored.id for stored in self.stored]
+
+    def actions(self) -> list[Action]:
+        """See `BulkRequest.actions`."""
+        # merged, old features would stay beside the new ones: so a document that has some is
+        # written anew, with the fields that are not ours
+        merged = [FIELD not in stored.source for stored in self.stored]
+        fields = [
+            {} if merge else {k: v for k, v in stored.source.items() if not k.startswith(PREFIX)}
+            for stored, merge in zip(self.stored, merged, strict=True)
+        ]
+        actions, _ = self.builder.build(self.items, fields)
+        return [
+            action._replace(version=stored.version, merge=merge)
+            for action, stored, merge in zip(actions, self.stored, merged, strict=True)
+        ]
+
+
 def _requests(
     encoded: Iterator[Encoded], builder: ActionBuilder, pass_: _Pass
-) -> Iterator[BulkRequest]:
-    documents: list[Document] = []
-    actions: list[Action] = []
-    for document, vector in encoded:
-        source = builder.build(document, vector).source or {}
-        features = {name: value for name, value in source.items() if name.startswith(PREFIX)}
-        documents.append(document)
-        stored = pass_.stored.pop(document.number)
-        if FIELD in stored.source:  # merged, the old features would stay beside the new ones
-            others = {k: v for k, v in stored.source.items() if not k.startswith(PREFIX)}
-            actions.append(Action(document.id, {**others, **features}, stored.version))
-        else:
-            actions.append(Action(document.id, features, stored.version, merge=True))
-        if len(actions) == _REQUEST_DOCUMENTS:
-            yield BulkRequest(documents, actions, 0, 0)
-            documents, actions = [], []
-    if actions:
-        yield BulkRequest(documents, actions, 0, 0)
+) -> Iterator[_Updates]:
+    while items := [*itertools.islice(encoded, _REQUEST_DOCUMENTS)]:
+        stored = [pass_.stored.pop(document.number) for document, _ in items]
+        yield _Updates(items, stored, builder)

@@ -1,22 +1,23 @@
-"""A document with its vector as an item of a bulk request.
+"""Documents with their vectors as items of a bulk request: arrays in, bytes out.
 
-The hundreds of terms of a document are handled as arrays, not one by one in Python: a loader often
-shares the processor with the server.
+A loader often shares the processor with the server. So the hundreds of terms of each document are
+handled as arrays, those of many documents at once, and become JSON of parts that were made
+beforehand, a few for each token of the vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, TypeAlias
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
+from splade_es.engines.transport import to_json
 from splade_es.features import feature_names, surface
 from splade_es.fields import (
     COUNT_FIELD,
-    FIELD,
     HASH_FIELD,
     MAX_FIELD,
     MODEL_FIELD,
@@ -25,19 +26,26 @@ from splade_es.fields import (
     TOP_FIELD,
     VIEW_FIELD,
 )
-from splade_es.records import Action, Document, Quantized
+from splade_es.limits import MAX_WEIGHT
+from splade_es.records import Action, Document, Encoded, Quantized
 
 # Tokens of a document that can be aggregated.
 _TOP = 20
-# From {"heart":12,"valve":9} to heart:12 valve:9, with the quotes and braces left out.
-_SPACES = bytes.maketrans(b",", b" ")
-_SPLIT = frozenset(',{"}')
+# Documents whose vectors are handled at once: their arrays stay in the cache of the processor.
+_BATCH = 64
+_TOP_TOKENS, _NEW, _VIEW, _COUNT, _MAX, _MODEL, _TIME, _HASH = (
+    b'"%b"' % name.encode()
+    for name in (
+        TOP_FIELD, NEW_FIELD, VIEW_FIELD, COUNT_FIELD, MAX_FIELD, MODEL_FIELD, TIME_FIELD,
+        HASH_FIELD,
+    )
+)  # fmt: skip
 
-_Strings: TypeAlias = NDArray[np.object_]
+_Parts: TypeAlias = NDArray[np.object_]  # of bytes
 
 
 class ActionBuilder:
-    """Makes the bulk action of a document: its source fields, its features and their companions.
+    """Makes the bulk actions of documents: their fields, features, and the companions of these.
 
     vocabulary: token of each id; settings: see `Document.content_hash`; model: its name, which each
     document shows. The companion fields exist because neither Kibana nor OpenSearch Dashboards can
@@ -45,61 +53,124 @@ class ActionBuilder:
     """
 
     def __init__(self, vocabulary: list[str], settings: str, model: str) -> None:
+        tokens = [*map(to_json, vocabulary)]
+        names = [*map(to_json, feature_names(vocabulary))]
         self._settings = settings
-        self._model = model
-        names = feature_names(vocabulary)
-        self._names = _strings(names)
-        self._tokens = _strings(vocabulary)
-        self._surfaces = [surface(token) for token in vocabulary]
-        # tokens whose JSON differs from what a person should read
-        self._odd = np.array(
-            [
-                not _SPLIT.isdisjoint(token) or orjson.dumps(name) != f'"{token}"'.encode()
-                for name, token in zip(names, vocabulary, strict=True)
-            ]
-        )
+        self._model = to_json(model)
+        self._surfaces = [*map(surface, vocabulary)]
+        self._tokens = tokens
+        # of a token, the key in the object of features and what is read in the view; of an integer,
+        # its digits
+        self._keys = _parts(b",%b:" % name for name in names)
+        self._labels = _parts(b" %b:" % token[1:-1] for token in tokens)
+        self._digits = _parts(b"%d" % n for n in range(MAX_WEIGHT + 1))
 
-    def build(self, document: Document, row: Quantized) -> Action:
-        """The action that indexes a document."""
-        order = np.argsort(-row.values, kind="stable")  # the strongest first, then by id
-        ids, values = row.ids[order], row.values[order].tolist()
-        features = dict(zip(self._names[ids].tolist(), values, strict=True))
-        source: dict[str, Any] = {
-            **document.fields,
-            "title": document.title,
-            "text": document.text,
-            FIELD: features,
-            TOP_FIELD: self._tokens[ids[:_TOP]].tolist(),
-            NEW_FIELD: self._new(document, ids),
-            VIEW_FIELD: self._view(features, ids),
-            COUNT_FIELD: len(values),
-            MAX_FIELD: values[0] if values else 0,
-            MODEL_FIELD: self._model,
-            TIME_FIELD: datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            HASH_FIELD: document.content_hash(self._settings),
-        }
-        return Action(document.id, source)
+    def build(
+        self, items: Sequence[Encoded], fields: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[Action], list[str]]:
+        """The actions that index documents, and the content hash of each document.
 
-    def _new(self, document: Document, ids: NDArray[np.int32]) -> list[str]:
+        fields: of each, what is stored beside what is made of its vector.
+        """
+        time = datetime.now(timezone.utc).isoformat(timespec="seconds").encode()
+        hashes = [document.content_hash(self._settings) for document, _ in items]
+        actions: list[Action] = []
+        for start in range(0, len(items), _BATCH):
+            batch = slice(start, start + _BATCH)
+            vectors = self._vectors(items[batch])
+            for (document, _), others, hash, (features, companions) in zip(
+                items[batch], fields[batch], hashes[batch], vectors, strict=True
+            ):
+                own = to_json(others)
+                stored = b"%b%b%b,%b:%b,%b:\"%b\",%b:\"%b\"}" % (
+                    own[:-1], b"," if len(own) > 2 else b"", companions,
+                    _MODEL, self._model, _TIME, time, _HASH, hash.encode(),
+                )  # fmt: skip
+                actions.append(Action(document.id, stored, features))
+        return actions, hashes
+
+    def _vectors(self, items: Sequence[Encoded]) -> Iterator[tuple[bytes, bytes]]:
+        """Of each document its features, and the companions that depend on them."""
+        ids, values, ends = _strongest_first([vector for _, vector in items])
+        keyed, labelled = [b""] * (2 * ids.size), [b""] * (2 * ids.size)
+        keyed[::2], labelled[::2] = self._keys[ids].tolist(), self._labels[ids].tolist()
+        keyed[1::2] = labelled[1::2] = self._digits[values].tolist()
+        all_ids = ids.tolist()
+        start = 0
+        for (document, _), end in zip(items, ends, strict=True):
+            own, parts = all_ids[start:end], slice(2 * start, 2 * end)
+            companions = b"%b:[%b],%b:[%b],%b:\"%b\",%b:%d,%b:%d" % (
+                _TOP_TOKENS, b",".join([self._tokens[id] for id in own[:_TOP]]),
+                _NEW, b",".join(self._new(document, own)),
+                _VIEW, b"".join(labelled[parts])[1:],
+                _COUNT, end - start,
+                _MAX, values[start] if own else 0,
+            )  # fmt: skip
+            yield b"{%b}" % b"".join(keyed[parts])[1:], companions
+            start = end
+
+    def _new(self, document: Document, ids: Sequence[int]) -> list[bytes]:
         """The strongest tokens that the text does not contain."""
         body = document.body.lower()
-        new: list[str] = []
-        for id in ids.tolist():
+        new: list[bytes] = []
+        for id in ids:
             if self._surfaces[id] not in body:
                 new.append(self._tokens[id])
                 if len(new) == _TOP:
                     break
         return new
 
-    def _view(self, features: dict[str, int], ids: NDArray[np.int32]) -> str:
-        """Tokens with their weights, for people to read."""
-        if self._odd[ids].any():
-            pairs = zip(self._tokens[ids].tolist(), features.values(), strict=True)
-            return " ".join([f"{token}:{value}" for token, value in pairs])
-        return orjson.dumps(features).translate(_SPACES, b'{"}').decode()
+
+class LoadRequest:
+    """Documents that are loaded together, see `BulkRequest`.
+
+    items: the documents with their vectors; hashes: their content hashes, once the actions are
+    made.
+    """
+
+    def __init__(self, items: list[Encoded], size: int, builder: ActionBuilder) -> None:
+        self.items = items
+        self.size = size
+        self.hashes: list[str] = []
+        self._builder = builder
+
+    @property
+    def ids(self) -> list[str]:
+        """See `BulkRequest.ids`."""
+        return [document.id for document, _ in self.items]
+
+    def actions(self) -> list[Action]:
+        """See `BulkRequest.actions`."""
+        fields = [
+            {**document.fields, "title": document.title, "text": document.text}
+            for document, _ in self.items
+        ]
+        actions, self.hashes = self._builder.build(self.items, fields)
+        return actions
 
 
-def _strings(texts: list[str]) -> _Strings:
-    array = np.empty(len(texts), dtype=object)
-    array[:] = texts
+def _strongest_first(
+    vectors: Sequence[Quantized],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[int]]:
+    """Ids and values of D vectors, one after the other, each by descending value, then by id.
+
+    Returns ids [N], values [N], and where each vector ends in them [D].
+    """
+    lengths = [len(vector.ids) for vector in vectors]
+    keys = np.repeat(np.arange(len(vectors)), lengths)  # [N]; 22 bits, above 10, above 32
+    for bits, column in (
+        (10, [MAX_WEIGHT - vector.values for vector in vectors]),
+        (32, [vector.ids for vector in vectors]),
+    ):
+        keys <<= bits
+        keys |= np.concatenate(column)
+    keys.sort()  # as integers, which is faster than any sort by two keys
+    ids, values = keys & 0xFFFFFFFF, MAX_WEIGHT - (keys >> 32 & 0x3FF)
+    return ids, values, np.cumsum(lengths).tolist()
+
+
+def _parts(parts: Iterable[bytes]) -> _Parts:
+    listed = [*parts]
+    array = np.empty(len(listed), dtype=object)
+    array[:] = listed
     return array

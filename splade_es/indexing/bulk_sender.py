@@ -10,12 +10,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Generic, Protocol, TypeVar
 
 from splade_es.engines.base import TRY_LATER, EngineIndex
 from splade_es.engines.retry import ATTEMPTS, pause
 from splade_es.errors import RequestTooLarge, Unavailable
-from splade_es.records import Action, Document, ItemResult
+from splade_es.records import Action, ItemResult
 
 # Bytes of a request. Both servers are fastest with a few MB, and a resend should be cheap.
 _SMALLEST, _FIRST = 64_000, 1_000_000
@@ -24,16 +24,22 @@ _MOST_CONNECTIONS = 8
 _WORTH = 1.05
 
 
-class BulkRequest(NamedTuple):
-    """Documents that are sent together, with the action of each.
+class BulkRequest(Protocol):
+    """Documents that are sent together."""
 
-    size: approximate bytes of its body; saturated: weights that were clipped.
-    """
+    @property
+    def ids(self) -> Sequence[str]:
+        """Their ids, each once."""
 
-    documents: list[Document]
-    actions: list[Action]
-    size: int
-    saturated: int
+    @property
+    def size(self) -> int:
+        """Approximate bytes of the body."""
+
+    def actions(self) -> list[Action]:
+        """The action of each document. Called once, by the thread that sends them."""
+
+
+_Request = TypeVar("_Request", bound=BulkRequest)
 
 
 class Pace:
@@ -102,7 +108,7 @@ class Pace:
         self._requests, self._bytes, self._since = 0, 0, time.monotonic()
 
 
-class BulkSender:
+class BulkSender(Generic[_Request]):
     """Sends requests in threads of its own, as many at once as the pace allows.
 
     finished: called for each request with the last result of each of its documents, by one thread
@@ -113,13 +119,13 @@ class BulkSender:
     def __init__(
         self,
         index: EngineIndex,
-        finished: Callable[[BulkRequest, list[ItemResult]], None],
+        finished: Callable[[_Request, list[ItemResult]], None],
         pace: Pace,
     ) -> None:
         self._index = index
         self._finished = finished
         self._pace = pace
-        self._queue: deque[BulkRequest] = deque()
+        self._queue: deque[_Request] = deque()
         self._active = 0  # requests in flight
         self._ids: set[str] = set()  # of what is queued or in flight
         self._failure: BaseException | None = None
@@ -137,9 +143,9 @@ class BulkSender:
         """Whether nothing is queued or in flight."""
         return not self._queue and not self._active
 
-    def put(self, request: BulkRequest) -> None:
+    def put(self, request: _Request) -> None:
         """Queue a request as soon as there is room. Raises the error that stopped the sending."""
-        ids = {action.id for action in request.actions}
+        ids = set(request.ids)
         with self._change:
             self._wait_until(
                 lambda: len(self._queue) < self._pace.connections and self._ids.isdisjoint(ids)
@@ -172,20 +178,21 @@ class BulkSender:
     def _run(self) -> None:
         try:
             while request := self._take():
-                results = self._deliver(request.actions, request.size)
+                results = self._deliver(request.actions(), request.size)
                 with self._change:
                     self._finished(request, results)
                     self._pace.sent(request.size, waiting=bool(self._queue))
                     self._active -= 1
-                    self._ids.difference_update(action.id for action in request.actions)
+                    self._ids.difference_update(request.ids)
                     self._change.notify_all()
+                del request  # it should not stay in memory while there is nothing to send
         except BaseException as error:
             with self._change:
                 self._failure = self._failure or error
                 self._stopping.set()
                 self._change.notify_all()
 
-    def _take(self) -> BulkRequest | None:
+    def _take(self) -> _Request | None:
         with self._change:
             while not self._stopping.is_set():
                 if self._queue and self._active < self._pace.connections:

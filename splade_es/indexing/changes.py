@@ -11,12 +11,13 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
 from splade_es.engines.base import EngineIndex
 from splade_es.errors import EngineError
-from splade_es.indexing.bulk_sender import BulkRequest, BulkSender, Pace
+from splade_es.indexing.bulk_sender import BulkSender, Pace
 from splade_es.records import Action, Document, Item, ItemResult, document_of, id_hash
 
 # Documents whose hashes are asked for at once.
@@ -111,26 +112,37 @@ class SeenIds:
                 yield id
 
 
+class _Deletions(NamedTuple):
+    """Documents that are deleted together, see `BulkRequest`."""
+
+    ids: list[str]
+    size: int = 0
+
+    def actions(self) -> list[Action]:
+        """See `BulkRequest.actions`."""
+        return [Action(id, None) for id in self.ids]
+
+
 def delete_missing(index: EngineIndex, seen: SeenIds) -> int:
     """Delete the documents that a corpus does not contain. Returns how many."""
     index.refresh()
     deleted = 0
 
-    def finished(request: BulkRequest, results: list[ItemResult]) -> None:
+    def finished(request: _Deletions, results: list[ItemResult]) -> None:
         nonlocal deleted
         deleted += sum(result.status == 200 for result in results)
-        for action, result in zip(request.actions, results, strict=True):
+        for id, result in zip(request.ids, results, strict=True):
             if result.status >= 400 and result.status != 404:
                 raise EngineError(
-                    f"The document {action.id!r} of {index.name!r} cannot be deleted "
+                    f"The document {id!r} of {index.name!r} cannot be deleted "
                     f"({result.status}: {result.reason})"
                 )
 
     sender = BulkSender(index, finished, Pace())
     try:
         missing = iter([*seen.missing(index.ids())])  # all are read before the first is deleted
-        while batch := [Action(id, None) for id in islice(missing, _WINDOW)]:
-            sender.put(BulkRequest([], batch, 0, 0))
+        while batch := [*islice(missing, _WINDOW)]:
+            sender.put(_Deletions(batch))
         sender.finish()
     finally:
         sender.stop()

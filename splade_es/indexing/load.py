@@ -129,7 +129,7 @@ class Load:
     def _load(self, rejects: Rejects) -> Generator[LoadProgress, None, LoadProgress]:
         """Yields the counts after each request; returns those of the end."""
         new = self._open_index()
-        seen, sample = SeenIds(), Sample()
+        seen, sample = SeenIds(), Sample() if self._settings.get("alias") else None
         unchanged = None if new else Unchanged(self._index, self._source.settings)
         items = self._source.items()
         if self._settings.get("delete_missing"):
@@ -154,16 +154,16 @@ class Load:
                 tally.check_count()
         return self._end(tally.progress(), seen, sample)
 
-    def _end(self, progress: LoadProgress, seen: SeenIds, sample: Sample) -> LoadProgress:
+    def _end(self, progress: LoadProgress, seen: SeenIds, sample: Sample | None) -> LoadProgress:
         """What follows once every document is acknowledged or rejected."""
         if self._settings.get("delete_missing") and not progress.rejected:
             # a rejected line may be one that only seems to be missing
             progress = replace(progress, deleted=delete_missing(self._index, seen))
         if self._settings.get("force_merge"):
             self._index.force_merge()
-        if self._settings.get("alias"):
+        if sample is not None:
             try:
-                check_sample(self._index, sample)
+                check_sample(self._index, sample, self._source.vocabulary)
             except EngineError:
                 if self._journal:
                     self._journal.finish()  # to resume into such an index would be wrong

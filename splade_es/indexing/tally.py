@@ -7,9 +7,8 @@ import time
 from splade_es.data.rejects import Rejects
 from splade_es.engines.base import EngineIndex
 from splade_es.errors import EngineError
-from splade_es.fields import FIELD, HASH_FIELD
 from splade_es.indexing.aliases import Sample
-from splade_es.indexing.bulk_sender import BulkRequest
+from splade_es.indexing.bulk_actions import LoadRequest
 from splade_es.indexing.changes import Unchanged
 from splade_es.indexing.journal import Done, Journal, digest, runs, total
 from splade_es.progress import LoadProgress
@@ -48,33 +47,30 @@ class Tally:
             self._resumed = self._indexed + self._refused
             self._left_out = sum(total(done.unchanged) for done in journal.done)
 
-    def finished(self, request: BulkRequest, results: list[ItemResult]) -> None:
+    def finished(self, request: LoadRequest, results: list[ItemResult]) -> None:
         """Count a request whose documents are all indexed or refused."""
         refused = {}
-        indexed = replaced = empty = 0
-        for document, action, result in zip(
-            request.documents, request.actions, results, strict=True
-        ):
+        replaced = empty = saturated = 0
+        for (document, vector), result in zip(request.items, results, strict=True):
+            saturated += vector.saturated
             if result.status >= 400:
                 reason = self._rejects.add_refused(document, self._index.engine.name, result)
                 refused[document.number] = reason
             else:
-                indexed += 1
                 replaced += result.status == 200
-                features = (action.source or {})[FIELD]
-                empty += not features
+                empty += not len(vector.ids)
                 if self._sample is not None:
-                    self._sample.add(document.id, features)
+                    self._sample.add(document.id, vector)
         done = Done(
-            runs(document.number for document in request.documents),
+            runs(document.number for document, _ in request.items),
             runs(sorted(self._unchanged.left_out())) if self._unchanged else [],
-            digest((action.id, (action.source or {})[HASH_FIELD]) for action in request.actions),
-            indexed, replaced, empty, request.saturated, refused,
+            digest(zip(request.ids, request.hashes, strict=True)),
+            len(results) - len(refused), replaced, empty, saturated, refused,
         )  # fmt: skip
         if self._journal:
             self._journal.record(done)
         if self._unchanged:
-            self._unchanged.acknowledged(document.id for document in request.documents)
+            self._unchanged.acknowledged(request.ids)
         self._add(done)
 
     def progress(self) -> LoadProgress:

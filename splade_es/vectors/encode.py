@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 
@@ -9,7 +10,10 @@ from splade_es.data.rejects import Rejects
 from splade_es.encoders.base import TextEncoder
 from splade_es.errors import ModelError
 from splade_es.quantize import Quantizer
-from splade_es.records import Document, Encoded, Rejected
+from splade_es.records import Document, Encoded, Rejected, SparseRow
+
+# Rows that are quantised at once, and how long the first of them waits at most.
+_BATCH, _SECONDS = 64, 0.1
 
 
 def encode_documents(
@@ -48,11 +52,27 @@ def encode_documents(
                 waiting.append(item)
                 yield item.body
 
-    for row in encoder.encode(bodies()):
-        document = waiting.popleft()
-        try:
-            vector = quantizer.quantize(row)
-        except ModelError as error:  # one text in a million, with a model in half precision
-            rejects.add(Rejected(document.place, str(error), document.to_json()))
-        else:
-            yield Encoded(document, vector)
+    for rows in _batches(encoder.encode(bodies())):
+        for vector in quantizer.quantize_all(rows):
+            document = waiting.popleft()
+            if isinstance(vector, ModelError):  # one text in a million, in half precision
+                rejects.add(Rejected(document.place, str(vector), document.to_json()))
+            else:
+                yield Encoded(document, vector)
+
+
+def _batches(rows: Iterator[SparseRow]) -> Iterator[list[SparseRow]]:
+    """Rows in batches: full ones of a fast encoder, and without delay those of a slow one."""
+    batch: list[SparseRow] = []
+    since = time.monotonic()
+    try:
+        for row in rows:
+            batch.append(row)
+            if len(batch) == _BATCH or time.monotonic() - since > _SECONDS:
+                full, batch = batch, []
+                yield full
+                since = time.monotonic()
+    except (Exception, KeyboardInterrupt):
+        yield batch  # what was encoded until then is not lost
+        raise
+    yield batch

@@ -77,7 +77,7 @@ def read_vectors(folder: VectorFolder) -> Iterator[Encoded]:
     for path in list_parts(folder.path):
         columns = read_part(path)
         lists = columns["indices"]
-        ends = np.asarray(lists.offsets)  # [n + 1]
+        ends = np.asarray(lists.offsets).tolist()  # [n + 1]
         ids = np.asarray(lists.values)  # [N], of all documents of the part, one after the other
         values = np.asarray(columns["values"].values).astype(np.int32)  # [N]
         texts = zip(
@@ -131,7 +131,10 @@ def write_part(folder: Path, number: int, part: Sequence[Encoded]) -> None:
             "id": [d.id for d in documents],
             "title": [d.title for d in documents],
             "text": [d.text for d in documents],
-            "fields": [json.dumps(dict(d.fields), ensure_ascii=False) for d in documents],
+            "fields": [
+                json.dumps(dict(d.fields), ensure_ascii=False) if d.fields else "{}"
+                for d in documents
+            ],
             "indices": pa.ListArray.from_arrays(ends, np.concatenate([v.ids for v in vectors])),
             "values": pa.ListArray.from_arrays(
                 ends, np.concatenate([v.values for v in vectors]).astype(np.int16)

@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from proxy import Proxy
 from splade_es.engines.connect import connect_engine
 from splade_es.engines.server import ServerEngine
-from splade_es.engines.transport import json_line
-from splade_es.indexing.bulk_actions import ActionBuilder
+from splade_es.engines.server_index import bulk_lines
+from splade_es.indexing.bulk_actions import ActionBuilder, LoadRequest
 from splade_es.indexing.load import Load, LoadSettings
 from splade_es.indexing.load_settings import loading_settings
 from splade_es.indexing.source import VectorSource
@@ -39,7 +39,7 @@ from splade_es.records import Encoded
 from splade_es.vectors.parquet import open_vectors, read_vectors
 
 INDEX = "bench-load"
-BODY_BYTES = 2_000_000
+BODY_DOCUMENTS = 250
 
 
 class Repeated(VectorSource):
@@ -88,17 +88,12 @@ def bodies(vectors: str, count: int) -> list[bytes]:
     """The same documents as bulk bodies."""
     source = Repeated(vectors, count)
     builder = ActionBuilder(source.vocabulary, source.settings, source.meta.model)
-    made, body, size = [], [], 0
-    for item in source.items():
-        id, fields, *_ = builder.build(*item)
-        assert fields is not None
-        lines = json_line({"index": {"_id": id}}) + json_line({**fields, "splade_id": id})
-        body.append(lines)
-        size += len(lines)
-        if size > BODY_BYTES:
-            made.append(b"".join(body))
-            body, size = [], 0
-    return [*made, b"".join(body)] if body else made
+    items = source.items()
+    made = []
+    while few := list(itertools.islice(items, BODY_DOCUMENTS)):
+        lines = [b"\n".join(bulk_lines(a)) for a in LoadRequest(few, 0, builder).actions()]
+        made.append(b"\n".join([*lines, b""]))
+    return made
 
 
 def replay(engine: ServerEngine, vectors: str, made: list[bytes], threads: int) -> float:

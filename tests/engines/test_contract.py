@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from any_engine import META, SERVERS
+from any_engine import META, SERVERS, action
 from splade_es.engines.base import Engine, EngineIndex
 from splade_es.engines.connect import connect_engine
 from splade_es.errors import EngineError, IndexExists, IndexMissing, QueryError
@@ -22,7 +22,7 @@ def source(features: Features, text: str = "", **further: Any) -> dict[str, Any]
 
 
 def fill(engine: Engine, index: str, documents: dict[str, Features]) -> None:
-    results = engine.index(index).bulk([Action(id, source(f)) for id, f in documents.items()])
+    results = engine.index(index).bulk([action(id, source(f)) for id, f in documents.items()])
     assert results == [ItemResult(201)] * len(documents)
     engine.index(index).refresh()
 
@@ -54,7 +54,7 @@ def test_a_deleted_index_is_gone_and_its_name_free(engine: Engine, index: str) -
     "act",
     [
         lambda i: i.meta(),
-        lambda i: i.bulk([Action("a", source({"heart": 1}))]),
+        lambda i: i.bulk([action("a", source({"heart": 1}))]),
         lambda i: i.refresh(),
         lambda i: i.count(),
         lambda i: i.search([Clause("heart", 1.0)], 10),
@@ -84,12 +84,12 @@ def test_what_is_no_index_name_is_refused(engine: Engine, name: str) -> None:
 
 
 def test_bulk_answers_each_action_in_order(engine: Engine, index: str) -> None:
-    first = engine.index(index).bulk([Action(id, source({"heart": 1})) for id in ("b", "a")])
+    first = engine.index(index).bulk([action(id, source({"heart": 1})) for id in ("b", "a")])
     assert first == [ItemResult(201), ItemResult(201)]
     second = engine.index(index).bulk(
         [
-            Action("new", source({"heart": 2})),
-            Action("a", source({"heart": 3})),
+            action("new", source({"heart": 2})),
+            action("a", source({"heart": 3})),
             Action("b", None),
             Action("never", None),
         ],
@@ -108,9 +108,9 @@ def test_one_bad_document_is_rejected_and_the_rest_indexed(
 ) -> None:
     results = engine.index(index).bulk(
         [
-            Action("a", source({"heart": 1})),
-            Action("bad", source({"heart": 1, "zero": weight})),
-            Action("c", source({"heart": 2})),
+            action("a", source({"heart": 1})),
+            action("bad", source({"heart": 1, "zero": weight})),
+            action("c", source({"heart": 2})),
         ],
     )
     assert [result.status for result in results] == [201, 400, 201]
@@ -127,7 +127,7 @@ def test_a_document_without_features_counts_and_never_matches(engine: Engine, in
 
 def test_a_document_of_the_same_id_is_replaced(engine: Engine, index: str) -> None:
     fill(engine, index, {"a": {"heart": 7, "lung": 1}})
-    engine.index(index).bulk([Action("a", source({"liver": 2}, "new text", title="New"))])
+    engine.index(index).bulk([action("a", source({"liver": 2}, "new text", title="New"))])
     engine.index(index).refresh()
     assert engine.index(index).count() == 1
     assert engine.index(index).search([Clause("heart", 1.0), Clause("lung", 1.0)], 10) == []
@@ -148,7 +148,7 @@ def test_hits_carry_their_fields_without_the_vector(engine: Engine, index: str) 
         "year": 1999,
         "tags": ["x", "y"],
     }
-    engine.index(index).bulk([Action("a", source({"heart": 3, "lung": 1}, "The heart.", **fields))])
+    engine.index(index).bulk([action("a", source({"heart": 3, "lung": 1}, "The heart.", **fields))])
     engine.index(index).refresh()
     (hit,) = engine.index(index).search([Clause("heart", 2.0)], 1)
     assert hit.source == {"text": "The heart.", **fields}
@@ -156,9 +156,9 @@ def test_hits_carry_their_fields_without_the_vector(engine: Engine, index: str) 
 
 def test_a_field_of_another_type_does_not_lose_the_document(engine: Engine, index: str) -> None:
     actions = [
-        Action("a", source({"heart": 3}, year=1999)),
-        Action("b", source({"heart": 2}, year="around 1900")),
-        Action("c", source({"heart": 1}, year="2001-01-01")),
+        action("a", source({"heart": 3}, year=1999)),
+        action("b", source({"heart": 2}, year="around 1900")),
+        action("c", source({"heart": 1}, year="2001-01-01")),
     ]
     assert engine.index(index).bulk(actions) == [ItemResult(201)] * 3
     engine.index(index).refresh()
@@ -319,9 +319,9 @@ def test_a_boost_is_a_positive_number(engine: Engine, index: str, boost: float) 
 def test_match_searches_title_and_text(engine: Engine, index: str) -> None:
     engine.index(index).bulk(
         [
-            Action("text", source({}, "The pump of the body", title="Anatomy")),
-            Action("title", source({}, "It moves the blood.", title="The pump")),
-            Action("none", source({"pump": 9}, "Something else altogether")),
+            action("text", source({}, "The pump of the body", title="Anatomy")),
+            action("title", source({}, "It moves the blood.", title="The pump")),
+            action("none", source({"pump": 9}, "Something else altogether")),
         ],
     )
     engine.index(index).refresh()
@@ -337,7 +337,7 @@ def test_match_searches_title_and_text(engine: Engine, index: str) -> None:
 def test_match_scores_are_bm25(engine: Engine, index: str) -> None:
     """k1 0.9, b 0.4, idf = ln(1 + (N - n + 0.5) / (n + 0.5)): the order depends on all three."""
     texts = ["pump", "pump pump valve", "valve " * 8 + "pump", "bone", "bone valve"]
-    engine.index(index).bulk([Action(str(n), source({}, text)) for n, text in enumerate(texts)])
+    engine.index(index).bulk([action(str(n), source({}, text)) for n, text in enumerate(texts)])
     engine.index(index).refresh()
     (found,) = engine.index(index).search_bm25(["pump"], 10)
     mean = sum(len(text.split()) for text in texts) / 5
@@ -353,8 +353,8 @@ def test_match_scores_are_bm25(engine: Engine, index: str) -> None:
 
 def test_documents_come_by_id_as_they_were_loaded(engine: Engine, index: str) -> None:
     fields = {"title": "Pump", "year": 1999, "splade_view": "heart:3"}
-    actions = [Action("a", source({"heart": 3}, "The heart.", **fields))]
-    actions += [Action(f"{n:04}", source({"heart": 1}, f"text {n}")) for n in range(1100)]
+    actions = [action("a", source({"heart": 3}, "The heart.", **fields))]
+    actions += [action(f"{n:04}", source({"heart": 1}, f"text {n}")) for n in range(1100)]
     engine.index(index).bulk(actions)
     engine.index(index).refresh()
     assert engine.index(index).documents(["0007", "none", "a"]) == [
@@ -409,7 +409,7 @@ def test_a_filter_keeps_what_has_one_of_the_values(engine: Engine, index: str) -
         "e": {"site": "s" * 300},
     }
     documents.bulk(
-        [Action(id, source({"heart": n + 1}, **{"text": "pump", **f})) for n, (id, f) in
+        [action(id, source({"heart": n + 1}, **{"text": "pump", **f})) for n, (id, f) in
          enumerate(rows.items())]
     )  # fmt: skip
     documents.refresh()

@@ -19,6 +19,7 @@ import qdrant_edge
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import any_engine
 from splade_es.engines.feature_ids import FeatureIds
 from splade_es.engines.local import LocalEngine
 from splade_es.errors import EngineError, IndexMismatch, IndexMissing, QueryError
@@ -43,8 +44,8 @@ def engine(tmp_path: Path) -> Iterator[LocalEngine]:
     engine.close()
 
 
-def action(id: str, features: dict[Any, Any], **fields: Any) -> Action:
-    return Action(id, {"splade": features, "splade_id": id, **fields})
+def action(id: str, features: Any, **fields: Any) -> Action:
+    return any_engine.action(id, {"splade": features, **fields})
 
 
 def statuses(results: list[ItemResult]) -> list[int]:
@@ -163,7 +164,6 @@ NUMBERS = "not an integer in 1 to 512"
         ({"heart": "9"}, f"the weight of the feature 'heart' is '9', {NUMBERS}"),
         ({"heart": [1, 2]}, f"the weight of the feature 'heart' is [1, 2], {NUMBERS}"),
         ({"heart": 2**70}, f"the weight of the feature 'heart' is {2**70}, {NUMBERS}"),
-        ({3: 1}, f"the weight of the feature 3 is 1, {NUMBERS}"),
         ([1, 2], "splade is not an object of features and weights"),
     ],
 )
@@ -192,10 +192,8 @@ def nested(depth: int) -> Any:
     "value",
     [
         pytest.param(float("nan"), id="nan"),
-        pytest.param({1, 2}, id="set"),
-        pytest.param(b"bytes", id="bytes"),
+        pytest.param([{"a": float("-inf")}], id="infinite"),
         pytest.param("\ud800", id="half a pair"),
-        pytest.param(nested(5_000), id="too deep"),
     ],
 )
 def test_a_document_that_is_no_json_is_refused(engine: LocalEngine, value: Any) -> None:
@@ -215,8 +213,9 @@ def test_odd_fields_come_back_as_they_were(engine: LocalEngine) -> None:
         "a.b": {"c": None},
         "": "\0",
         "id": "other",
+        "text": "not NaN, no Infinity",
     }
-    engine.index("x").bulk([Action("a", {"splade": {"heart": 1}, "splade_id": "a", **fields})])
+    engine.index("x").bulk([action("a", {"heart": 1}, **fields)])
     (hit,) = engine.index("x").search(HEART, 1)
     assert (hit.id, hit.source) == ("a", fields)
 
@@ -275,7 +274,8 @@ while True:
         id, features = str(rng.randrange(150)), {f"t{rng.randrange(60)}": rng.randrange(1, 513)}
         batch.append((id, features if rng.random() < 0.8 else None))
     print(json.dumps(batch), flush=True)
-    engine.index("x").bulk([Action(i, None if f is None else {"splade": f}) for i, f in batch])
+    engine.index("x").bulk(
+        [Action(i, None if f is None else b"{}", json.dumps(f).encode()) for i, f in batch])
     print("acknowledged", flush=True)
     if rng.random() < 0.2:
         engine.index("x").refresh()

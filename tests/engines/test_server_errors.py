@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from any_engine import action
 from servers import PASSWORD, READER
 from splade_es.engines.address import Address, identify
 from splade_es.engines.connect import connect_engine
@@ -27,12 +28,12 @@ from splade_es.errors import (
 )
 from splade_es.index_meta import IndexMeta
 from splade_es.mappings import index_body
-from splade_es.records import Action, Clause
+from splade_es.records import Clause
 from stub import Stub
 
 META = IndexMeta("0.1.0", "models/tiny", "f" * 64, "v" * 64, 1, 100.0, 256, "max")
 ENGINES = [ElasticsearchEngine, OpenSearchEngine]
-ACTION = Action("a", {"splade": {"heart": 1}, "text": ""})
+ACTION = action("a", {"splade": {"heart": 1}, "text": ""})
 
 
 @pytest.fixture(params=ENGINES)
@@ -288,7 +289,7 @@ def test_an_index_of_someone_else_is_left_alone(
 def test_a_request_over_the_server_s_limit_is_too_large(
     opensearch_url: str, elasticsearch_url: str
 ) -> None:
-    huge = Action("huge", {"splade": {"heart": 1}, "text": "word " * 21_000_000})
+    huge = action("huge", {"splade": {"heart": 1}, "text": "word " * 21_000_000})
     for url in (opensearch_url, elasticsearch_url):
         engine = connect_engine(url)
         engine.index("limits").create(META)

@@ -10,9 +10,10 @@ import pytest
 import sentencepiece
 from tokenizers import ByteLevelBPETokenizer
 
+from any_engine import action
 from splade_es.engines.base import Engine
 from splade_es.features import feature_names
-from splade_es.records import Action, Clause, ScoredId
+from splade_es.records import Clause, ScoredId
 
 #: Real text of many kinds: this file's neighbours, and what tokenizers split most oddly.
 ODD = "3.14 a.b.c ... .com 100% %2E %25 ##x </w> naïve Ａ．Ｂ 東京 Привет مرحبا 🙂 e\u0301 é"
@@ -62,7 +63,7 @@ def test_every_token_is_found_again(
         features = {
             name: 1 + place for place, name in enumerate(names[start : start + TOKENS_PER_DOCUMENT])
         }
-        actions.append(Action(str(start), {"splade": features, "text": ""}))
+        actions.append(action(str(start), {"splade": features, "text": ""}))
     assert {result.status for result in engine.index(index).bulk(actions)} == {201}
     engine.index(index).refresh()
     found = engine.index(index).search_many([[Clause(name, 2.0)] for name in names], k=3)

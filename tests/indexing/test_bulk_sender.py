@@ -7,16 +7,31 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from any_engine import META
+from any_engine import META, action
 from splade_es.engines.local import LocalEngine
 from splade_es.engines.local_index import LocalIndex
 from splade_es.engines.local_store import LocalStore
 from splade_es.errors import Unavailable
-from splade_es.indexing.bulk_sender import BulkRequest, BulkSender, Pace
-from splade_es.records import Action, Document, ItemResult
+from splade_es.indexing.bulk_sender import BulkSender, Pace
+from splade_es.records import Action, ItemResult
+
+
+class Request(NamedTuple):
+    """Documents that are sent together."""
+
+    made: list[Action]
+    size: int
+
+    @property
+    def ids(self) -> list[str]:
+        return [action.id for action in self.made]
+
+    def actions(self) -> list[Action]:
+        return self.made
 
 
 def paced(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> Pace:
@@ -84,8 +99,8 @@ def test_retry_after_is_honoured(tmp_path: Path) -> None:
     index = Asks(LocalEngine(tmp_path), store, "x")
     index.times = []
     index.create(META)
-    sender = BulkSender(index, lambda request, results: None, Pace())
-    sender.put(BulkRequest([], [Action("a", {"splade": {"heart": 1}, "text": ""})], 1, 0))
+    sender: BulkSender[Request] = BulkSender(index, lambda request, results: None, Pace())
+    sender.put(Request([action("a", {"splade": {"heart": 1}, "text": ""})], 1))
     sender.finish()
     sender.stop()
     assert index.times[1] - index.times[0] >= 1.5
@@ -113,11 +128,11 @@ def test_what_is_refused_as_a_whole_is_sent_in_parts(
     index.requests = []
     index.create(META)
     statuses: list[int] = []
-    sender = BulkSender(
+    sender: BulkSender[Request] = BulkSender(
         index, lambda _, results: statuses.extend(r.status for r in results), Pace()
     )
-    actions = [Action(id, {"splade": {"heart": 1}, "text": ""}) for id in "abcdefgh"]
-    sender.put(BulkRequest([], actions, 1_000_000, 0))
+    actions = [action(id, {"splade": {"heart": 1}, "text": ""}) for id in "abcdefgh"]
+    sender.put(Request(actions, 1_000_000))
     sender.finish()
     sender.stop()
     # fewer connections first, then less at once
@@ -148,19 +163,17 @@ def test_an_id_is_never_under_way_twice(tmp_path: Path) -> None:
     index = Slow(LocalEngine(tmp_path), store, "x")
     index.together, index.most, index.lock = 0, 0, threading.Lock()
     index.create(META)
-    order: list[str] = []
+    order: list[int] = []  # the number of each request is its size
     pace = Pace()
     pace.connections = 4
-    sender = BulkSender(index, lambda request, _: order.append(request.documents[0].text), pace)
+    sender: BulkSender[Request] = BulkSender(index, lambda r, _: order.append(r.size), pace)
     for n in range(40):
         id = "same" if n % 2 else f"d{n}"
-        text = str(n)
-        action = Action(id, {"splade": {"heart": 1}, "text": text})
-        sender.put(BulkRequest([Document(id, text)], [action], 1, 0))
+        sender.put(Request([action(id, {"splade": {"heart": 1}, "text": str(n)})], n))
     sender.finish()
     sender.stop()
     assert index.most > 1
-    same = [int(text) for text in order if int(text) % 2]
+    same = [n for n in order if n % 2]
     assert same == sorted(same) and len(order) == 40
     (last,) = index.documents(["same"])
     assert last.text == "39"

@@ -21,7 +21,7 @@ from transformers import (
     ModernBertModel,
 )
 
-from any_engine import META
+from any_engine import META, action
 from models import TEXTS, WORDS
 from splade_es.cli.signals import stop_event
 from splade_es.encoders.load import load_query_encoder
@@ -32,7 +32,6 @@ from splade_es.models import files as model_files
 from splade_es.models.files import fingerprint
 from splade_es.models.model import SpladeModel
 from splade_es.models.pair import EncoderPair
-from splade_es.records import Action
 from splade_es.training.calibrate import calibrate
 from splade_es.training.checkpoint import CHECKPOINT
 from splade_es.training.config import TrainConfig
@@ -185,7 +184,7 @@ def test_document_frequencies_of_a_live_index(
     with closing(connect_engine(f"local:{tmp_path / 'home'}")) as engine:
         engine.index("live").create(META)
         features = [{common: 9, **({rare: 9} if n == 0 else {})} for n in range(20)]
-        engine.index("live").bulk([Action(str(n), {"splade": f}) for n, f in enumerate(features)])
+        engine.index("live").bulk([action(str(n), {"splade": f}) for n, f in enumerate(features)])
         list(train_steps(config, engine=engine))
         vocabulary = Encoder.load(str(config.output)).vocabulary
         found = {vocabulary[i]: share for i, share in enumerate(shares[0].tolist()) if share}

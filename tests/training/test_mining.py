@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from any_engine import META, write_corpus
+from any_engine import META, action, write_corpus
 from models import TEXTS
 from splade_es.engines.base import Engine
 from splade_es.engines.connect import connect_engine
 from splade_es.errors import CorpusError, IndexMissing, SettingsError, SpladeEsError
 from splade_es.index_handle import Index
 from splade_es.progress import MineProgress
-from splade_es.records import Action, Query
+from splade_es.records import Query
 from splade_es.search.searcher import Searcher
 from splade_es.training.mining import MineSettings, mine_steps
 
@@ -35,7 +35,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def fill(engine: Engine, index: str, documents: dict[str, str]) -> None:
-    engine.index(index).bulk([Action(id, {"splade": {}, "text": t}) for id, t in documents.items()])
+    engine.index(index).bulk([action(id, {"splade": {}, "text": t}) for id, t in documents.items()])
     engine.index(index).refresh()
 
 
@@ -72,7 +72,7 @@ def test_negatives_are_hits_below_the_top_that_are_no_positives(
     engine: Engine, index: str, tmp_path: Path
 ) -> None:
     fill(engine, index, RANKED)
-    engine.index(index).bulk([Action("e", {"splade": {}, "title": "Bone", "text": "heart"})])
+    engine.index(index).bulk([action("e", {"splade": {}, "title": "Bone", "text": "heart"})])
     engine.index(index).refresh()
     pairs = write(
         tmp_path / "pairs.jsonl",
@@ -138,7 +138,7 @@ def test_all_positives_of_a_query_are_known_wherever_they_stand(
 
 
 def test_a_hit_with_the_text_of_a_positive_is_one(local: Engine, tmp_path: Path) -> None:
-    local.index("ranked").bulk([Action("copy", {"splade": {}, "title": "T", "text": RANKED["d0"]})])
+    local.index("ranked").bulk([action("copy", {"splade": {}, "title": "T", "text": RANKED["d0"]})])
     local.index("ranked").refresh()
     pairs = write(
         tmp_path / "pairs.jsonl",
@@ -179,7 +179,7 @@ def test_few_hits_give_few_negatives(local: Engine, tmp_path: Path) -> None:
     pairs = write(tmp_path / "pairs.jsonl", {"query": "heart", "positive": "x"})
     line = mined(local, pairs, tmp_path / "a.jsonl", depth=5, skip_top=2, negatives=8)[0]
     assert sorted(line["negative_ids"]) == ["d2", "d3", "d4"]
-    local.index("ranked").bulk([Action("rare", {"splade": {}, "text": "zebra"})])
+    local.index("ranked").bulk([action("rare", {"splade": {}, "text": "zebra"})])
     local.index("ranked").refresh()
     pairs = write(tmp_path / "pairs.jsonl", {"query": "zebra", "positive": "x"})
     assert mined(local, pairs, tmp_path / "b.jsonl", depth=3, skip_top=2) == [
