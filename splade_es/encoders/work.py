@@ -77,7 +77,7 @@ class _Traffic(TorchDispatchMode):
     """Adds up the bytes of the tensors that operations read and write; views cost nothing."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = 0
 
     def __torch_dispatch__(

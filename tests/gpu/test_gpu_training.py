@@ -7,13 +7,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from models import TEXTS
-from splade_es.encoders.base import Precision
 from splade_es.errors import TrainingError
 from splade_es.training.config import TrainConfig
 from splade_es.training.loop import train_steps
@@ -37,7 +37,7 @@ def weights(config: TrainConfig) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("tokens", [None, 64])
 def test_it_learns_in_every_format_and_with_gradient_caching(
-    config: TrainConfig, precision: Precision, tokens: int | None
+    config: TrainConfig, precision: Literal["fp32", "bf16", "fp16"], tokens: int | None
 ) -> None:
     log = list(
         train_steps(replace(config, precision=precision, mini_batch_tokens=tokens, steps=30))
