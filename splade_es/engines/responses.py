@@ -118,9 +118,12 @@ def bulk_results(body: Any, server: str) -> list[ItemResult]:
     for item in body["items"]:
         (outcome,) = item.values()
         error = outcome.get("error")
-        if isinstance(error, Mapping) and error.get("type") == "index_not_found_exception":
+        if not error:
+            results.append(ItemResult(outcome["status"]))
+        elif isinstance(error, Mapping) and error.get("type") == "index_not_found_exception":
             raise engine_error(404, outcome, server)
-        results.append(ItemResult(outcome["status"], reason(error) if error else ""))
+        else:
+            results.append(ItemResult(outcome["status"], reason(error)))
     return results
 
 

@@ -32,7 +32,7 @@ from splade_es.engines.server_admin import (
     ServerSettings,
     ServerUpdates,
 )
-from splade_es.engines.transport import to_json
+from splade_es.engines.transport import bulk_lines
 from splade_es.errors import (
     AccessDenied,
     FieldTypeMissing,
@@ -60,8 +60,6 @@ from splade_es.records import (
 SEARCHES_PER_REQUEST = 64
 #: Seconds for a force-merge: a large index takes hours.
 MERGE_TIMEOUT = 24 * 3600.0
-# Keys of the vector and of the id in the JSON of a document.
-_FEATURES, _ID = f'"{FIELD}":'.encode(), f',"{ID_FIELD}":'.encode()
 
 
 class ServerIndex:
@@ -284,23 +282,6 @@ class ServerIndex:
             answer = self._requests.send("POST", "/_msearch", *lines)
             results += scored_ids(answer, self._server)
         return results
-
-
-def bulk_lines(action: Action) -> tuple[bytes, ...]:
-    """An action as the lines of a `_bulk` request."""
-    id = to_json(action.id)
-    target = b'{"_id":%b}' % id
-    if action.version is not None:
-        seq_no, primary_term, routing = action.version
-        versioned = {"_id": action.id, "if_seq_no": seq_no, "if_primary_term": primary_term}
-        target = to_json(versioned if routing is None else {**versioned, "routing": routing})
-    if action.fields is None:
-        return (b'{"delete":%b}' % target,)
-    comma = b"," if len(action.fields) > 2 else b""
-    document = b"".join((action.fields[:-1], comma, _FEATURES, action.features, _ID, id, b"}"))
-    if action.merge:
-        return b'{"update":%b}' % target, b'{"doc":%b}' % document
-    return b'{"index":%b}' % target, document
 
 
 def _with_text(source: dict[str, Any], fields: list[str]) -> dict[str, Any]:

@@ -14,6 +14,11 @@ from splade_es.engines.base import FieldType
 from splade_es.engines.responses import unreadable
 from splade_es.engines.retry import ATTEMPTS, pause
 from splade_es.errors import Unavailable
+from splade_es.fields import FIELD, ID_FIELD
+from splade_es.records import Action
+
+# Keys of the vector and of the id in the JSON of a document.
+_FEATURES, _ID = f'"{FIELD}":'.encode(), f',"{ID_FIELD}":'.encode()
 
 
 class FeatureField(NamedTuple):
@@ -113,3 +118,20 @@ def to_json(value: Any) -> bytes:
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     # a query typed in another encoding may hold lone surrogates, which no server minds
     return text.encode("utf-8", "surrogatepass")
+
+
+def bulk_lines(action: Action) -> tuple[bytes, ...]:
+    """An action as the lines of a `_bulk` request."""
+    id = to_json(action.id)
+    target = b'{"_id":%b}' % id
+    if action.version is not None:
+        seq_no, primary_term, routing = action.version
+        versioned = {"_id": action.id, "if_seq_no": seq_no, "if_primary_term": primary_term}
+        target = to_json(versioned if routing is None else {**versioned, "routing": routing})
+    if action.fields is None:
+        return (b'{"delete":%b}' % target,)
+    comma = b"," if len(action.fields) > 2 else b""
+    document = b"".join((action.fields[:-1], comma, _FEATURES, action.features, _ID, id, b"}"))
+    if action.merge:
+        return b'{"update":%b}' % target, b'{"doc":%b}' % document
+    return b'{"index":%b}' % target, document

@@ -30,7 +30,8 @@ class Sample:
         """Take a document, or leave it: the ids with the smallest hashes stay."""
         if id_hash(id) > self._limit:
             return
-        self.vectors[id] = vector
+        # copied, because a vector is a part of arrays of thousands of documents
+        self.vectors[id] = Quantized(vector.ids.copy(), vector.values.copy(), vector.saturated)
         if len(self.vectors) > _SAMPLE:
             del self.vectors[max(self.vectors, key=id_hash)]
             self._limit = max(map(id_hash, self.vectors))

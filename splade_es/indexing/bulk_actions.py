@@ -7,11 +7,12 @@ beforehand, a few for each token of the vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, TypeAlias
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from splade_es.engines.transport import to_json
@@ -26,8 +27,9 @@ from splade_es.fields import (
     TOP_FIELD,
     VIEW_FIELD,
 )
+from splade_es.indexing.new_tokens import NewTokens
 from splade_es.limits import MAX_WEIGHT
-from splade_es.records import Action, Document, Encoded, Quantized
+from splade_es.records import Action, Encoded, Quantized
 
 # Tokens of a document that can be aggregated.
 _TOP = 20
@@ -53,17 +55,17 @@ class ActionBuilder:
     """
 
     def __init__(self, vocabulary: list[str], settings: str, model: str) -> None:
-        tokens = [*map(to_json, vocabulary)]
-        names = [*map(to_json, feature_names(vocabulary))]
+        names = _escaped(feature_names(vocabulary))
+        tokens = _escaped(vocabulary)
         self._settings = settings
         self._model = to_json(model)
-        self._surfaces = [*map(surface, vocabulary)]
-        self._tokens = tokens
+        self._new = NewTokens([*map(surface, vocabulary)])
+        self._tokens = [b'"%b"' % token for token in tokens]
         # of a token, the key in the object of features and what is read in the view; of an integer,
         # its digits
-        self._keys = _parts(b",%b:" % name for name in names)
-        self._labels = _parts(b" %b:" % token[1:-1] for token in tokens)
-        self._digits = _parts(b"%d" % n for n in range(MAX_WEIGHT + 1))
+        self._keys = _parts([b',"%b":' % name for name in names])
+        self._labels = _parts([b" %b:" % token for token in tokens])
+        self._digits = _parts([b"%d" % n for n in range(MAX_WEIGHT + 1)])
 
     def build(
         self, items: Sequence[Encoded], fields: Sequence[Mapping[str, Any]]
@@ -95,30 +97,22 @@ class ActionBuilder:
         keyed, labelled = [b""] * (2 * ids.size), [b""] * (2 * ids.size)
         keyed[::2], labelled[::2] = self._keys[ids].tolist(), self._labels[ids].tolist()
         keyed[1::2] = labelled[1::2] = self._digits[values].tolist()
-        all_ids = ids.tolist()
-        start = 0
-        for (document, _), end in zip(items, ends, strict=True):
-            own, parts = all_ids[start:end], slice(2 * start, 2 * end)
+        starts = [0, *ends[:-1]]
+        new = self._new.of(
+            [document.body for document, _ in items],
+            [ids[start:end] for start, end in zip(starts, ends, strict=True)],
+            _TOP,
+        )
+        for new_ids, start, end in zip(new, starts, ends, strict=True):
+            top, parts = ids[start : min(end, start + _TOP)].tolist(), slice(2 * start, 2 * end)
             companions = b"%b:[%b],%b:[%b],%b:\"%b\",%b:%d,%b:%d" % (
-                _TOP_TOKENS, b",".join([self._tokens[id] for id in own[:_TOP]]),
-                _NEW, b",".join(self._new(document, own)),
+                _TOP_TOKENS, b",".join([self._tokens[id] for id in top]),
+                _NEW, b",".join([self._tokens[id] for id in new_ids]),
                 _VIEW, b"".join(labelled[parts])[1:],
                 _COUNT, end - start,
-                _MAX, values[start] if own else 0,
+                _MAX, values[start] if top else 0,
             )  # fmt: skip
             yield b"{%b}" % b"".join(keyed[parts])[1:], companions
-            start = end
-
-    def _new(self, document: Document, ids: Sequence[int]) -> list[bytes]:
-        """The strongest tokens that the text does not contain."""
-        body = document.body.lower()
-        new: list[bytes] = []
-        for id in ids:
-            if self._surfaces[id] not in body:
-                new.append(self._tokens[id])
-                if len(new) == _TOP:
-                    break
-        return new
 
 
 class LoadRequest:
@@ -169,8 +163,13 @@ def _strongest_first(
     return ids, values, np.cumsum(lengths).tolist()
 
 
-def _parts(parts: Iterable[bytes]) -> _Parts:
-    listed = [*parts]
-    array = np.empty(len(listed), dtype=object)
-    array[:] = listed
+def _escaped(texts: list[str]) -> list[bytes]:
+    """Each text as JSON, without its quotes."""
+    # all at once: a quote within a text is escaped, so that only those around it look like this
+    return orjson.dumps(texts)[2:-2].split(b'","')
+
+
+def _parts(parts: list[bytes]) -> _Parts:
+    array = np.empty(len(parts), dtype=object)
+    array[:] = parts
     return array

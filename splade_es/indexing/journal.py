@@ -115,6 +115,9 @@ class Journal:
 
         Raises CorpusError if a document that is done has changed since.
         """
+        if not self.done:
+            yield from items
+            return
         unchanged = _Runs(done.unchanged for done in self.done)
         sent = _Runs(done.numbers for done in self.done)
         check = _Check(self.done, self.header.get("setting", ""), self.path)

@@ -21,7 +21,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from queue import Empty, Queue
 
@@ -30,12 +29,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from proxy import Proxy
 from splade_es.engines.connect import connect_engine
 from splade_es.engines.server import ServerEngine
-from splade_es.engines.server_index import bulk_lines
+from splade_es.engines.transport import bulk_lines
 from splade_es.indexing.bulk_actions import ActionBuilder, LoadRequest
 from splade_es.indexing.load import Load, LoadSettings
 from splade_es.indexing.load_settings import loading_settings
 from splade_es.indexing.source import VectorSource
-from splade_es.records import Encoded
+from splade_es.records import Document, Encoded
 from splade_es.vectors.parquet import open_vectors, read_vectors
 
 INDEX = "bench-load"
@@ -61,7 +60,8 @@ class Repeated(VectorSource):
                 if number > self._count:
                     return
                 id = f"{document.id}#{suffix}"
-                yield Encoded(replace(document, id=id, number=number), vector)
+                title, text, fields = document.title, document.text, document.fields
+                yield Encoded(Document(id, text, title, fields, document.place, number), vector)
 
 
 def load(engine: ServerEngine, vectors: str, count: int, memory: bool = False) -> float:

@@ -44,7 +44,7 @@ def engine(tmp_path: Path) -> Iterator[LocalEngine]:
     engine.close()
 
 
-def action(id: str, features: Any, **fields: Any) -> Action:
+def action(id: str, features: Any, /, **fields: Any) -> Action:
     return any_engine.action(id, {"splade": features, **fields})
 
 

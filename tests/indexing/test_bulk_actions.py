@@ -12,7 +12,7 @@ import orjson
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from splade_es.engines.server_index import bulk_lines
+from splade_es.engines.transport import bulk_lines
 from splade_es.features import feature_names, surface
 from splade_es.indexing.bulk_actions import ActionBuilder, LoadRequest
 from splade_es.limits import MAX_WEIGHT
