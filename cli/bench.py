@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,6 +24,10 @@ from splade_es.cli.options import (
     url_option,
 )
 from splade_es.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from splade_es.encoders.torch_encoder import Encoder
+    from splade_es.records import Document, SparseRow
 
 
 @click.group()
@@ -52,6 +57,10 @@ def bench() -> None:
 def encode(corpus: str, model: str, max_length: int | None, documents: int, as_json: bool) -> None:
     """Encode the first documents of CORPUS in each precision that this machine has.
 
+    Beside the rate it shows what the CPU does for each document: tokenising it, and making the body
+    of a bulk request of its vector. On a GPU it shows how far encoding is from the card's own
+    limits: its rate of bf16 products, and its memory bandwidth.
+
     \b
     Example:
       splade-es bench encode corpus.jsonl --model model --doc-length 128
@@ -61,6 +70,7 @@ def encode(corpus: str, model: str, max_length: int | None, documents: int, as_j
     from splade_es.encoders.base import Precision
     from splade_es.encoders.devices import pick_device
     from splade_es.encoders.torch_encoder import Encoder
+    from splade_es.encoders.work import count_work, device_limits, tokenizing_seconds
     from splade_es.models import int8
     from splade_es.records import Document
 
@@ -71,20 +81,31 @@ def encode(corpus: str, model: str, max_length: int | None, documents: int, as_j
         precisions += ["bf16", "fp16"]
     elif device.type == "cpu" and int8.available():
         precisions += ["int8"]
-    found = (item.body for item in read_documents(corpus) if isinstance(item, Document))
-    bodies = list(itertools.islice(found, documents))
-    if not bodies:
+    found = (item for item in read_documents(corpus) if isinstance(item, Document))
+    chosen = list(itertools.islice(found, documents))
+    if not chosen:
         raise click.ClickException(f"{corpus}: no documents in it. Check the file.")
+    bodies = [document.body for document in chosen]
+    limits = device_limits(device) if device.type == "cuda" else None
     rows = []
     for precision in precisions:
         encoder = Encoder.load(model, max_length, precision=precision)
         list(encoder.encode(bodies[:32]))  # the first batch of all is slow
         started = time.perf_counter()
-        terms = [len(row.ids) for row in encoder.encode(bodies)]
-        rate = len(bodies) / (time.perf_counter() - started)
-        rows.append({"precision": precision, "device": str(device), "documents_per_second": rate,
-                     "terms_per_document": statistics.mean(terms),
-                     "hours_per_million": 1e6 / rate / 3600})  # fmt: skip
+        vectors = list(encoder.encode(bodies))
+        seconds = time.perf_counter() - started
+        row = {"precision": precision, "device": str(device),
+               "documents_per_second": len(bodies) / seconds,
+               "terms_per_document": statistics.mean(len(vector.ids) for vector in vectors),
+               "hours_per_million": 1e6 * seconds / len(bodies) / 3600,
+               "tokenizing_cpu_ms": 1000 * tokenizing_seconds(encoder, bodies) / len(bodies),
+               "body_cpu_ms": 1000 * _body_seconds(encoder, chosen, vectors) / len(bodies),
+        }  # fmt: skip
+        if limits:
+            work = count_work(encoder, bodies)
+            row |= {"of_matrix_rate": work.flops / seconds / limits.flops,
+                    "of_memory_bandwidth": work.bytes / seconds / limits.bytes}  # fmt: skip
+        rows.append(row)
     _show(rows, as_json)
 
 
@@ -194,6 +215,27 @@ def search(
              "search_ms": statistics.median(searching),
              "search_p95_ms": sorted(searching)[int(0.95 * len(searching))]}]  # fmt: skip
     _show(rows, as_json)
+
+
+def _body_seconds(encoder: Encoder, documents: list[Document], vectors: list[SparseRow]) -> float:
+    """CPU seconds for the bodies of bulk requests."""
+    from splade_es.engines.transport import bulk_lines
+    from splade_es.indexing.bulk_actions import ActionBuilder, LoadRequest
+    from splade_es.quantize import Quantizer
+    from splade_es.records import Encoded, Quantized
+
+    quantizer = Quantizer()
+    builder = ActionBuilder(encoder.vocabulary, quantizer.settings, encoder.name)
+    started = time.process_time()
+    stored = quantizer.quantize_all(vectors)
+    items = [
+        Encoded(document, vector)
+        for document, vector in zip(documents, stored, strict=True)
+        if isinstance(vector, Quantized)
+    ]
+    for action in LoadRequest(items, 0, builder).actions():
+        bulk_lines(action)
+    return time.process_time() - started
 
 
 def _peak() -> float:

@@ -16,7 +16,13 @@ import torch
 
 from splade_es.encoders.allocator import keep_freed_memory
 from splade_es.encoders.torch_encoder import Encoder
-from splade_es.encoders.workers import ModelSpec, PendingRows
+from splade_es.encoders.workers import (
+    CPU_WINDOW,
+    GPU_WINDOW,
+    ModelSpec,
+    PackedRows,
+    PendingRows,
+)
 from splade_es.errors import ModelError, SpladeEsError
 from splade_es.records import SparseRow
 
@@ -34,6 +40,8 @@ class DeviceWorkers:
 
     def __init__(self, model: ModelSpec, devices: Sequence[str]) -> None:
         self.count = len(devices)
+        on_gpu = any(device.startswith("cuda") for device in devices)
+        self.window = GPU_WINDOW if on_gpu else CPU_WINDOW
         context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
         free = context.Queue()
         for device in devices:
@@ -48,7 +56,7 @@ class DeviceWorkers:
 
         def wait() -> list[SparseRow]:
             with _broken_pool_as_model_error():
-                return future.result()
+                return future.result().rows()
 
         return wait
 
@@ -97,8 +105,8 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _encode(texts: list[str], with_sources: bool) -> list[SparseRow]:
+def _encode(texts: list[str], with_sources: bool) -> PackedRows:
     if _encoder is None:
         assert _failure is not None
         raise _failure
-    return list(_encoder.encode(texts, with_sources=with_sources))
+    return PackedRows.of(list(_encoder.encode(texts, with_sources=with_sources)))

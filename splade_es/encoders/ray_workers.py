@@ -16,7 +16,13 @@ import torch
 
 from splade_es.encoders.allocator import keep_freed_memory
 from splade_es.encoders.torch_encoder import Encoder
-from splade_es.encoders.workers import ModelSpec, PendingRows
+from splade_es.encoders.workers import (
+    CPU_WINDOW,
+    GPU_WINDOW,
+    ModelSpec,
+    PackedRows,
+    PendingRows,
+)
 from splade_es.errors import ModelError, SpladeEsError
 from splade_es.records import SparseRow
 
@@ -66,6 +72,7 @@ class RayWorkers:
         gpus = sum(int(node.get("GPU", 0)) for node in nodes)
         most = gpus or sum(cpus)
         self.count = count or gpus or len(cpus)
+        self.window = GPU_WINDOW if gpus else CPU_WINDOW
         if not 1 <= self.count <= most:  # Ray would wait for the others without end
             ray.shutdown()
             raise ModelError(
@@ -93,7 +100,7 @@ class RayWorkers:
 
         def wait() -> list[SparseRow]:
             try:
-                rows: list[SparseRow] = self._ray.get(reference)
+                packed: PackedRows = self._ray.get(reference)
             except self._ray.exceptions.RayTaskError as error:
                 if isinstance(error.cause, SpladeEsError):
                     raise error.cause from error
@@ -103,7 +110,7 @@ class RayWorkers:
                     f"The Ray cluster has lost a worker ({type(error).__name__})",
                     "Look at its dashboard, then continue with `resume`.",
                 ) from error
-            return rows
+            return packed.rows()
 
         return wait
 
@@ -130,9 +137,9 @@ class _Actor:
         self._model = model
         self._encoder: Encoder | None = None
 
-    def encode(self, texts: list[str], with_sources: bool) -> list[SparseRow]:
+    def encode(self, texts: list[str], with_sources: bool) -> PackedRows:
         if self._encoder is None:  # not in the constructor, where an error would end the actor
             self._encoder = Encoder.load(
                 self._model.name, self._model.max_length, precision=self._model.precision
             )
-        return list(self._encoder.encode(texts, with_sources=with_sources))
+        return PackedRows.of(list(self._encoder.encode(texts, with_sources=with_sources)))

@@ -61,6 +61,14 @@ def count_work(encoder: Encoder, texts: Sequence[str]) -> Work:
     return Work(flops, moved)
 
 
+def tokenizing_seconds(encoder: Encoder, texts: Sequence[str]) -> float:
+    """CPU seconds, of all threads, for the tokens of some texts."""
+    tokenize = BatchTokenizer(encoder.model, encoder.max_length)
+    started = time.process_time()
+    tokenize(list(texts)).all_ids()
+    return time.process_time() - started
+
+
 def _seconds(run: Callable[[], object]) -> float:
     """The median of some runs on the current GPU."""
     found = []

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from splade_es.arguments import checked
 from splade_es.encoders.base import Precision, TextEncoder
 from splade_es.encoders.torch_encoder import Encoder
 from splade_es.records import SparseRow
 
-# Texts sent to a worker at once: several batches, so that sorting them by length has an effect.
-_WINDOW = 256
+#: Texts sent to a worker at once: several batches, so that sorting them by length has an effect.
+CPU_WINDOW, GPU_WINDOW = 256, 2048
 # Windows sent ahead to each worker: one that it encodes, and one that waits.
 _AHEAD = 2
 
@@ -34,6 +37,40 @@ class ModelSpec(NamedTuple):
     precision: Precision
 
 
+class PackedRows(NamedTuple):
+    """Many rows as a few arrays, which are sent to another process in a tenth of the time.
+
+    ends: where each of D rows ends in the others, [D]; ids, weights, and sources if there are any:
+    [N], of all rows one after the other.
+    """
+
+    ends: NDArray[np.int64]
+    ids: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    sources: NDArray[np.int32] | None
+
+    @classmethod
+    def of(cls, rows: Sequence[SparseRow]) -> PackedRows:
+        """Pack rows, at least one."""
+        sources = [row.sources for row in rows if row.sources is not None]
+        return cls(
+            np.cumsum([len(row.ids) for row in rows]),
+            np.concatenate([row.ids for row in rows]),
+            np.concatenate([row.weights for row in rows]),
+            np.concatenate(sources) if sources else None,
+        )
+
+    def rows(self) -> list[SparseRow]:
+        """Unpack the rows."""
+        found = []
+        start = 0
+        for end in self.ends.tolist():
+            sources = None if self.sources is None else self.sources[start:end]
+            found.append(SparseRow(self.ids[start:end], self.weights[start:end], sources))
+            start = end
+        return found
+
+
 class Workers(Protocol):
     """Several processes that encode.
 
@@ -41,9 +78,12 @@ class Workers(Protocol):
     ----------
     count : int
         Number of processes.
+    window : int
+        Texts that one of them is given at once.
     """
 
     count: int
+    window: int
 
     @abstractmethod
     def submit(self, texts: list[str], with_sources: bool = False) -> PendingRows:
@@ -89,7 +129,7 @@ class ParallelEncoder(TextEncoder):
         """Encode texts, in order. See `TextEncoder.encode`."""
         pending: deque[PendingRows] = deque()
         remaining = iter(texts)
-        while window := list(islice(remaining, _WINDOW)):
+        while window := list(islice(remaining, self._workers.window)):
             pending.append(self._workers.submit(window, with_sources))
             if len(pending) > _AHEAD * self._workers.count:
                 yield from pending.popleft()()

@@ -147,11 +147,15 @@ def both_heads(batch: int, length: int, dim: int, size: int) -> Iterator[dict[st
 def encode(args: argparse.Namespace, size: str) -> list[dict[str, Any]]:
     """Encoding beside sentence-transformers; then to Parquet, and to bulk bodies."""
     from splade_es.data.corpus import read_documents
+    from splade_es.encoders.allocator import keep_freed_memory
+    from splade_es.encoders.base import TextEncoder
+    from splade_es.encoders.load import load_batch_encoder
     from splade_es.encoders.torch_encoder import Encoder
     from splade_es.encoders.work import device_limits
     from splade_es.records import Document
 
     on_gpu = torch.cuda.is_available()
+    keep_freed_memory()  # as the commands do
     name = str(Path(args.folder, size))
     items = read_documents(args.corpus)
     documents = [item for item in items if isinstance(item, Document)]
@@ -162,19 +166,29 @@ def encode(args: argparse.Namespace, size: str) -> list[dict[str, Any]]:
     rows = []
     for length in (32, 64) if args.small else (128, 256):
         theirs, their_batch = best_of_theirs(name, texts, length, 16 if args.small else 2500)
-        encoder = Encoder.load(name, length, precision="bf16")
+        local = Encoder.load(name, length, precision="bf16")
+        encoder: TextEncoder = local
         list(encoder.encode(texts))  # to warm up; shapes of batches come again
         rate = throughput(texts, encoder.encode(texts))
-        flops, tokens = model_flops(encoder, texts)
+        flops, tokens = model_flops(local, texts)
         row = {"model": size, "length": length, "tokens": tokens / count, "documents": count}
         rows += [
             {**row, "what": f"sentence-transformers, batch {their_batch}", "docs_per_s": theirs},
             {**row, "what": "splade-es", "docs_per_s": rate, "ratio": rate / theirs,
              "of_matrix_rate": flops * rate / count / limit},
         ]  # fmt: skip
-    for what, made in (("to Parquet", to_parquet), ("to bulk bodies", to_bodies)):
-        ended = throughput(texts, made(encoder, documents, args.folder))
-        rows.append({**row, "what": what, "docs_per_s": ended, "of_encode_alone": ended / rate})
+    for where in ("", ", the encoder in a process of its own"):
+        with contextlib.ExitStack() as stack:
+            if where:
+                devices = "cuda:0" if on_gpu else "cpu"
+                encoder = stack.enter_context(
+                    load_batch_encoder(name, length, precision="bf16", devices=devices)
+                )
+                list(encoder.encode(texts))
+            for what, made in (("to Parquet", to_parquet), ("to bulk bodies", to_bodies)):
+                ended = throughput(texts, made(encoder, documents, args.folder))
+                share = {"docs_per_s": ended, "of_encode_alone": ended / rate}
+                rows.append({**row, "what": what + where, **share})
     return rows
 
 
@@ -236,7 +250,7 @@ def to_parquet(encoder: Any, documents: list[Any], folder: str) -> Iterator[obje
 def to_bodies(encoder: Any, documents: list[Any], folder: str) -> Iterator[object]:
     """As a load does: two threads make the bodies of requests, and so many may wait."""
     from splade_es.data.rejects import rejects_file
-    from splade_es.engines.server_index import bulk_lines
+    from splade_es.engines.transport import bulk_lines
     from splade_es.indexing.bulk_actions import ActionBuilder, LoadRequest
     from splade_es.quantize import Quantizer
     from splade_es.vectors.encode import encode_documents

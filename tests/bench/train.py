@@ -31,6 +31,8 @@ from typing import Any
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[2]))  # where splade-es is not installed
+
 LR, LAMBDA, WARMUP, CLIP = 1e-4, 1e-3, 0.1, 1.0
 MINI_BATCH_TOKENS = 512
 TITLES = {
@@ -170,13 +172,15 @@ def prepare(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace, name: str, steps: int) -> tuple[list[tuple[float, float]], float]:
     """(seconds, loss) of each step, and the peak of memory in MB, in a process of its own."""
     shutil.rmtree(Path(args.folder, name), ignore_errors=True)  # of the run before
+    # on a CPU the tokenizer's threads would take processors from the products
+    alone = {} if torch.cuda.is_available() else {"TOKENIZERS_PARALLELISM": "false"}
     subprocess.run(
         [sys.executable, __file__, f"--one={name}", f"--steps={steps}", f"--batch={args.batch}",
          f"--length={args.length}", f"--pairs={args.pairs}", f"--model={args.model}",
          f"--folder={args.folder}"],
         check=True,
         stdout=subprocess.DEVNULL,
-        env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
+        env={**os.environ, **alone},
     )  # fmt: skip
     results, peak = json.loads(Path(args.folder, f"{name}.json").read_text())
     return results, peak

@@ -2,10 +2,13 @@
 
 import json
 import os
+import random
+import shutil
 import socket
 import subprocess
 import sys
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models import TEXTS
+from models import WORDS
 from splade_es.errors import TrainingError
 from splade_es.training.config import TrainConfig
 from splade_es.training.loop import train_steps
@@ -21,17 +24,38 @@ from splade_es.training.loop import train_steps
 
 @pytest.fixture
 def config(tiny_model: str, tmp_path: Path) -> TrainConfig:
+    """A run whose only random part is the order: its model drops nothing."""
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    settings = json.loads((model / "config.json").read_text())
+    settings |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (model / "config.json").write_text(json.dumps(settings))
     pairs = tmp_path / "pairs.jsonl"
-    lines = [{"query": text, "positive": f"{text} {id}"} for id, text in TEXTS.items()]
-    pairs.write_text("".join(json.dumps(line) + "\n" for line in lines * 4))
+    drawn = random.Random(0)
+    with pairs.open("w") as file:
+        for _ in range(64):
+            words = drawn.sample(WORDS, 6)
+            line = {"query": " ".join(words[:2]), "positive": " ".join(words)}
+            file.write(json.dumps(line) + "\n")
     return TrainConfig(
-        data=pairs, model=tiny_model, output=tmp_path / "out", steps=8, batch_size=8, lr=1e-3,
-        query_length=32, doc_length=32, ramp=2, log_every=1, save_every=4, doc_terms=20,
+        data=str(pairs), model=str(model), output=str(tmp_path / "out"), steps=8, batch_size=16,
+        lr=1e-3, query_length=32, doc_length=32, ramp=2, log_every=1, save_every=4, doc_terms=20,
+        precision="fp32",
     )  # fmt: skip
 
 
-def weights(config: TrainConfig) -> dict[str, torch.Tensor]:
-    return load_file(Path(config.output) / "model.safetensors")
+def changes(config: TrainConfig) -> torch.Tensor:
+    """What a run has changed in the weights, all together."""
+    after = load_file(Path(config.output) / "model.safetensors")
+    before = load_file(Path(config.model) / "model.safetensors")
+    return torch.cat([(after[name] - before[name]).flatten() for name in before])
+
+
+def same(a: TrainConfig, b: TrainConfig) -> None:
+    """Where a gradient is almost nothing, rounding decides the direction of an Adam step."""
+    left, right = changes(a), changes(b)
+    assert left.norm() > 0.1
+    assert torch.cosine_similarity(left, right, dim=0) > 0.95
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -39,28 +63,25 @@ def weights(config: TrainConfig) -> dict[str, torch.Tensor]:
 def test_it_learns_in_every_format_and_with_gradient_caching(
     config: TrainConfig, precision: Literal["fp32", "bf16", "fp16"], tokens: int | None
 ) -> None:
-    log = list(
-        train_steps(replace(config, precision=precision, mini_batch_tokens=tokens, steps=30))
-    )
-    assert log[-1].ranking_loss < 0.8 * log[0].ranking_loss
+    changed = replace(config, precision=precision, mini_batch_tokens=tokens, steps=60)
+    losses = [progress.ranking_loss for progress in train_steps(changed)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5]), losses
 
 
 def test_a_resumed_run_ends_where_the_whole_one_does(config: TrainConfig, tmp_path: Path) -> None:
-    config = replace(config, precision="fp32")
     list(train_steps(config))
-    stopped = replace(config, output=tmp_path / "stopped")
-    for progress in train_steps(stopped):
-        if progress.step == 4:
-            break
+    stopped = replace(config, output=str(tmp_path / "stopped"))
+    with closing(train_steps(stopped)) as log:
+        for progress in log:
+            if progress.step == 4:
+                break
     list(train_steps(stopped, resume=True))
-    whole, resumed = weights(config), weights(stopped)
-    for name, weight in whole.items():
-        torch.testing.assert_close(weight, resumed[name], rtol=1e-3, atol=1e-4)
+    same(config, stopped)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(config: TrainConfig) -> None:
     with pytest.raises(TrainingError, match=r"is (nan|inf) at step .*, so training stopped"):
-        list(train_steps(replace(config, lr=1e30, precision="fp32", log_every=8)))
+        list(train_steps(replace(config, lr=1e30, log_every=8)))
 
 
 _PROCESS = """
@@ -76,16 +97,17 @@ if __name__ == "__main__":
 
 
 def test_two_processes_on_one_card_do_what_one_does(config: TrainConfig, tmp_path: Path) -> None:
-    config = replace(config, precision="fp32", steps=4, doc_terms=None, doc_lambda=1e-3)
+    config = replace(config, doc_terms=None, doc_lambda=1e-3)
     list(train_steps(config))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = replace(config, output=tmp_path / "shared")
-    settings = {"data": str(shared.data), "model": str(shared.model), "output": str(shared.output)}
-    for name in ("steps", "batch_size", "lr", "query_length", "doc_length", "ramp", "save_every",
-                 "doc_lambda", "precision"):  # fmt: skip
-        settings[name] = getattr(shared, name)
+    shared = replace(config, output=str(tmp_path / "shared"))
+    given = {
+        field.name: getattr(shared, field.name)
+        for field in fields(shared)
+        if getattr(shared, field.name) != field.default
+    }
     script = tmp_path / "process.py"
     script.write_text(_PROCESS)
     root = str(Path(__file__).parents[2])
@@ -93,7 +115,7 @@ def test_two_processes_on_one_card_do_what_one_does(config: TrainConfig, tmp_pat
                    "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}  # fmt: skip
     running = [
         subprocess.Popen(
-            [sys.executable, str(script), json.dumps(settings), root],
+            [sys.executable, str(script), json.dumps(given), root],
             env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stderr=subprocess.PIPE,
             text=True,
@@ -102,7 +124,4 @@ def test_two_processes_on_one_card_do_what_one_does(config: TrainConfig, tmp_pat
     ]
     errors = [process.communicate(timeout=180)[1] for process in running]
     assert [process.returncode for process in running] == [0, 0], errors
-    one, two = weights(config), weights(shared)
-    for name, weight in one.items():
-        # the models have dropout, and the processes draw other masks
-        assert torch.cosine_similarity(weight.flatten(), two[name].flatten(), dim=0) > 0.98, name
+    same(config, shared)
