@@ -120,11 +120,13 @@ def _kernel_works() -> bool:
     """Try the kernel once: Triton needs a C compiler, and a GPU that is not too old."""
     if find_spec("triton") is None:
         return False
-    from splade_es.models.head_triton import max_of_logits
-
     try:
-        some = torch.zeros(1, 16, 16, device="cuda")
-        max_of_logits(some, some[0, :, :1].T, some[0])
+        from splade_es.models.head_triton import max_of_logits
+
+        if torch.cuda.get_device_capability() < (8, 0):
+            return False  # no products in tensor cores there, by Triton's compiler
+        some = torch.zeros(1, 16, 64, device="cuda", dtype=torch.bfloat16)
+        max_of_logits(some, some[:, :, 0], some[0])
     except Exception as error:  # of Triton, of the compiler, of the driver
         warnings.warn(
             f"The Triton kernel does not work here ({type(error).__name__}: {error}). "

@@ -12,6 +12,7 @@ place, and a gradient is the same to the bit each time.
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
@@ -19,7 +20,6 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor, nn
-from triton.tools.tensor_descriptor import TensorDescriptor
 
 # Entries whose rows are loaded at once by the backward kernel, and numbers of each.
 _ENTRIES, _ROW_BLOCK = 4, 256
@@ -48,7 +48,7 @@ def max_of_logits(
     Tensor [B, V] or None
         int32: positions in the text, of equal logits the first.
     """
-    batch, length, _ = hidden.shape
+    batch, length, dim = hidden.shape
     size = len(weight)
     inside = mask.ne(0)
     # what lies behind the last token of a text is not computed
@@ -56,60 +56,54 @@ def max_of_logits(
     ends = (inside * places).amax(dim=1)  # [B]
     best = torch.empty(batch, size, device=hidden.device, dtype=torch.float32)
     argmax = torch.empty_like(best, dtype=torch.int32) if with_argmax else None
-    texts, block_v, block_l, block_d, warps, stages = _blocks(hidden.dtype, length, with_argmax)
+    texts, block_v, block_l, block_d, warps = _blocks(hidden, length)
     # the texts are the fast axis, so that programs that run together share a vocabulary block
     grid = (triton.cdiv(batch, texts), triton.cdiv(size, block_v))
     # Triton starts a kernel on the current device, not on that of its arguments
     with torch.cuda.device_of(hidden):
         _max_kernel[grid](
-            TensorDescriptor.from_tensor(_aligned(hidden), [texts, block_l, block_d]),
-            TensorDescriptor.from_tensor(_aligned(weight), [block_v, block_d]),
-            inside.to(torch.int8), ends, best, best if argmax is None else argmax,
-            batch, length, size, hidden.shape[2],
-            TEXTS=texts, BLOCK_V=block_v, BLOCK_L=block_l, BLOCK_D=block_d, ARGMAX=with_argmax,
+            hidden.contiguous(), weight.contiguous(), inside.to(torch.int8), ends,
+            best, best if argmax is None else argmax, batch, length, size, dim,
+            TEXTS=texts, BLOCK_V=block_v, BLOCK_L=block_l, BLOCK_D=block_d,
+            WHOLE=dim % block_d == 0, ARGMAX=with_argmax,
             # Triton's interpreter, with which the kernel is tested without a GPU, has no bfloat16
             UPCAST=os.environ.get("TRITON_INTERPRET") == "1" and hidden.dtype == torch.bfloat16,
-            num_warps=warps, num_stages=stages,
+            num_warps=warps, num_stages=3,
         )  # fmt: skip
     return best, argmax
 
 
-def _blocks(
-    dtype: torch.dtype, length: int, with_argmax: bool
-) -> tuple[int, int, int, int, int, int]:
-    """Texts, vocabulary entries, tokens and dimensions of a block, warps, and pipeline stages.
-
-    The fastest of those tried on an H200.
-    """
-    if dtype == torch.float32:
+def _blocks(hidden: Tensor, length: int) -> tuple[int, int, int, int, int]:
+    """Texts, vocabulary entries, tokens of a text and dimensions of a block, and its warps."""
+    if hidden.dtype == torch.float32:
         # exact products are no work of the tensor cores, and the operands need registers
-        return 1, 64, 64, 32, 4, 3
+        return 1, 64, 64, 32, 4
     if length <= 64:  # so many texts that the products are as large as with long ones
         tokens = max(16, triton.next_power_of_2(length))
-        return 128 // tokens, 128, tokens, 64, 4, 3
-    if length <= 128 or with_argmax:
-        return 1, 128, 128, 64, 4, 3
-    return 1, 128, 256, 64, 8, 3
+        return 128 // tokens, 128, tokens, 64, 8
+    if length > 128 and _shared_memory(hidden.device) >= 3 * 2 * 64 * (128 + 256):
+        return 1, 128, 256, 64, 8
+    return 1, 128, 128, 64, 8
 
 
-def _aligned(matrix: Tensor) -> Tensor:
-    """Return a matrix [..., d] as the hardware copies it: its rows begin at multiples of 16 bytes.
-
-    Zeros are added to rows of another length; no real model has them.
-    """
-    step = 16 // matrix.element_size()
-    rest = -matrix.shape[-1] % step
-    return nn.functional.pad(matrix, (0, rest)) if rest else matrix.contiguous()
+@functools.cache
+def _shared_memory(device: torch.device) -> int:
+    """Bytes that a block may have: 99 kB on the cards of workstations, 163 and more on others."""
+    if device.type != "cuda":
+        return 0
+    return int(torch.cuda.get_device_properties(device).shared_memory_per_block_optin)
 
 
+# Long because what a kernel does is in registers, which a helper would have to name one by one.
+# Many parameters because a tensor is a pointer here, and its sizes come beside it.
 @triton.jit  # type: ignore[untyped-decorator]
 def _max_kernel(  # type: ignore[no-untyped-def]
-    hidden,  # [B, length, dim]
+    hidden,  # [batch, length, dim]
     weight,  # [size, dim]
-    inside,  # [B, length]
-    ends,  # [B]
-    best_out,  # [B, size]
-    argmax_out,  # [B, size]
+    inside,  # [batch, length]
+    ends,  # [batch]
+    best_out,  # [batch, size]
+    argmax_out,  # [batch, size]
     batch,
     length,
     size,
@@ -118,12 +112,16 @@ def _max_kernel(  # type: ignore[no-untyped-def]
     BLOCK_V: tl.constexpr,
     BLOCK_L: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    WHOLE: tl.constexpr,  # dim is a multiple of BLOCK_D
     ARGMAX: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    row = tl.program_id(0) * TEXTS
-    rows = row + tl.arange(0, TEXTS)  # [TEXTS]
-    first = tl.program_id(1) * BLOCK_V
+    rows = tl.program_id(0).to(tl.int64) * TEXTS + tl.arange(0, TEXTS)  # [TEXTS]
+    ids = tl.program_id(1).to(tl.int64) * BLOCK_V + tl.arange(0, BLOCK_V)  # [BLOCK_V]
+    columns = tl.arange(0, TEXTS * BLOCK_L)
+    texts = tl.program_id(0).to(tl.int64) * TEXTS + columns // BLOCK_L  # of each column
+    # a row that does not exist is replaced by one that does: what comes of it is not used
+    w_rows = weight + tl.where(ids < size, ids, 0)[:, None] * dim  # [BLOCK_V, 1]
     end = tl.max(tl.load(ends + rows, mask=rows < batch, other=0), axis=0)
     best = tl.full([BLOCK_V, TEXTS], float("-inf"), tl.float32)
     argmax = tl.zeros([BLOCK_V, TEXTS], tl.int32)
@@ -131,17 +129,24 @@ def _max_kernel(  # type: ignore[no-untyped-def]
     for start in range(0, end, BLOCK_L):
         # the tokens are the columns: then most of a max is taken within a thread
         logits = tl.zeros([BLOCK_V, TEXTS * BLOCK_L], tl.float32)
+        near = texts * length + start + columns % BLOCK_L
+        h_rows = hidden + tl.where(near < batch.to(tl.int64) * length, near, 0)[None, :] * dim
         for k in range(0, dim, BLOCK_D):
-            w = weight.load([first, k])  # [BLOCK_V, BLOCK_D]; zeros where there is no row
-            h = hidden.load([row, start, k]).reshape(TEXTS * BLOCK_L, BLOCK_D)
+            d = k + tl.arange(0, BLOCK_D)  # [BLOCK_D]
+            if WHOLE:
+                w = tl.load(w_rows + d[None, :])  # [BLOCK_V, BLOCK_D]
+                h = tl.load(h_rows + d[:, None])  # [BLOCK_D, TEXTS * BLOCK_L]
+            else:
+                w = tl.load(w_rows + d[None, :], mask=d[None, :] < dim, other=0.0)
+                h = tl.load(h_rows + d[:, None], mask=d[:, None] < dim, other=0.0)
             if UPCAST:
                 w, h = w.to(tl.float32), h.to(tl.float32)
-            logits = tl.dot(w, h.T, logits, input_precision="ieee")
+            logits = tl.dot(w, h, logits, input_precision="ieee")
         logits = logits.reshape(BLOCK_V, TEXTS, BLOCK_L)
         places = start + tl.arange(0, BLOCK_L)  # [BLOCK_L]
-        token = inside + rows.to(tl.int64)[:, None] * length + places[None, :]
         there = (rows < batch)[:, None] & (places < length)[None, :]
-        token = tl.load(token, mask=there, other=0)[None, :, :] != 0  # [1, TEXTS, BLOCK_L]
+        token = tl.load(inside + rows[:, None] * length + places[None, :], mask=there, other=0)
+        token = token[None, :, :] != 0  # [1, TEXTS, BLOCK_L]
         # tl.max ignores NaN, which must not get lost: a sum does not lose it
         check += tl.sum(tl.where(token, logits, 0.0), axis=2)
         logits = tl.where(token, logits, float("-inf"))
@@ -152,8 +157,7 @@ def _max_kernel(  # type: ignore[no-untyped-def]
             argmax = tl.where(top > best, at, argmax)
         best = tl.maximum(best, top)
     best = tl.where(check == check, best, float("nan"))
-    ids = first + tl.arange(0, BLOCK_V)  # [BLOCK_V]
-    out = rows.to(tl.int64)[None, :] * size + ids[:, None]
+    out = rows[None, :] * size + ids[:, None]
     there = (rows < batch)[None, :] & (ids < size)[:, None]
     tl.store(best_out + out, best, mask=there)
     if ARGMAX:
