@@ -6,8 +6,9 @@ They are used in two ways:
   error bound for each, and computes only these, in float32. The result of the head is exact.
 - `quantize_linear` replaces the products inside the encoder. The result is close, not equal.
 
-Weights have one scale for each output. Activations have 7 bits: on CPUs without VNNI two products
-of 8 bits would overflow the 16 bits in which they are added.
+Weights have one scale for each output. Activations have 8 bits where the processor has AVX-512
+VNNI, and 7 elsewhere: there two products of 8 bits would overflow the 16 bits in which they are
+added.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-# Weights become -127..127, activations 64 - 63 .. 64 + 63.
-_WEIGHT_STEPS, _STEPS, _ZERO = 127, 63, 64
+_WEIGHT_STEPS = 127  # weights become -127..127
+# Activations become _ZERO - _STEPS .. _ZERO + _STEPS.
+_STEPS, _ZERO = (127, 128) if torch.cpu._is_vnni_supported() else (63, 64)
 # Columns of the vocabulary whose products are computed at once: they stay in the cache.
 _TILE = 1024
 # The integer that stands for a logit of zero in the 8-bit output of the filter. What is lower by

@@ -1,7 +1,7 @@
 """Encoding documents against sentence-transformers' SparseEncoder: rate, memory, likeness, limit.
 
     python tests/bench/encode.py --model DIR --corpus CORPUS [--count 2000] [--length 128]
-                                 [--modes st,st-onnx,st-openvino,fp32,int8] [--peer-python PYTHON]
+        [--modes st,st-onnx,st-openvino,fp32,bf16,int8] [--peer-python PYTHON]
 
 The same checkpoint, texts and length in each mode, each in a process of its own, one after the
 other. st-onnx and st-openvino are its 8-bit backends, which need
@@ -36,6 +36,7 @@ TITLES = {
     "st-onnx": "sentence-transformers, ONNX int8",
     "st-openvino": "sentence-transformers, OpenVINO int8",
     "fp32": "splade-es, fp32",
+    "bf16": "splade-es, bf16",
     "int8": "splade-es, int8",
 }
 WARM_UP = 32
@@ -64,8 +65,13 @@ def theirs(args: argparse.Namespace, texts: list[str]) -> tuple[float, list[Any]
 
         model = SparseEncoder(args.model, device="cpu", backend="onnx")
         model.save_pretrained(str(exported))
-        export_dynamic_quantized_onnx_model(model, "avx2", str(exported))
-        file = {"file_name": "onnx/model_quint8_avx2.onnx"}
+        import torch
+
+        kind, bits = (
+            ("avx512_vnni", "qint8") if torch.cpu._is_vnni_supported() else ("avx2", "quint8")
+        )
+        export_dynamic_quantized_onnx_model(model, kind, str(exported))
+        file = {"file_name": f"onnx/model_{bits}_{kind}.onnx"}
         model = SparseEncoder(str(exported), device="cpu", backend="onnx", model_kwargs=file)
     else:
         from sentence_transformers import export_static_quantized_openvino_model
