@@ -29,7 +29,33 @@ if TYPE_CHECKING:
     "step. `splade-es rollback` goes back.",
 )
 @url_option
-@click.option("--recreate", is_flag=True, help="Delete the index first, if it exists.")
+@click.option(
+    "--recreate",
+    is_flag=True,
+    help="If the index exists, build a new one beside it, and let it take the place of the old "
+    "one, which is deleted, when it is whole and good.",
+)
+@click.option(
+    "--max-rejected",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Bad lines to accept before something is replaced or deleted.",
+)
+@click.option(
+    "--max-empty",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Share of documents without any term to accept before something is replaced.",
+)
+@click.option(
+    "--max-shrink",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="Share of the documents that may disappear when something is replaced or deleted.",
+)
 @click.option("--resume", is_flag=True, help="Continue an earlier load of CORPUS where it ended.")
 @click.option("--journal", help="File that records what is done.  [default: CORPUS.INDEX.journal]")
 @click.option(
@@ -107,7 +133,7 @@ def index(
         print_json(done)
     else:
         _print(done, alias)
-    if delete_missing and done.rejected:
+    if delete_missing and done.rejected > settings["max_rejected"]:
         click.echo("Nothing was deleted: rejected lines may be missing ones.", err=True)
     warn_of_saturation(done.saturated)
     fail_on_rejects(done.rejected, done.read, done.first_rejected, done.rejects)

@@ -18,5 +18,8 @@ def index_body(
     body["mappings"]["_meta"]["splade_es"] = meta.to_dict()
     body["mappings"]["properties"]["splade"] = features
     if source == "no-vectors":
-        body["mappings"]["_source"] = {"excludes": ["splade", "splade_view"]}
+        # The hash goes with the vector: an update loses both, and the next load encodes such a
+        # document again. So it is stored beside `_source`.
+        body["mappings"]["_source"] = {"excludes": ["splade", "splade_view", "splade_hash"]}
+        body["mappings"]["properties"]["splade_hash"]["store"] = True
     return body

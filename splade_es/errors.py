@@ -11,6 +11,8 @@
         ├── IndexMissing     the index does not exist
         ├── IndexExists      an index of this name already exists
         ├── IndexMismatch    the index was made by another model, or not by splade-es
+        ├── IndexReplaced    the index was deleted and created again while it was written
+        ├── NotPublished     a load is held back: its corpus does not look good enough
         ├── FieldTypeMissing the server has no such field type for the features
         ├── AccessDenied     401 or 403
         ├── RequestTooLarge  413: send less at once
@@ -74,6 +76,14 @@ class IndexExists(EngineError):
 
 class IndexMismatch(EngineError):
     """The index was made by another model, or not by splade-es."""
+
+
+class IndexReplaced(EngineError):
+    """The index was deleted, or deleted and created again, while it was written."""
+
+
+class NotPublished(EngineError):
+    """A load is held back: what it would replace or delete stays as it is."""
 
 
 class FieldTypeMissing(EngineError):

@@ -166,6 +166,12 @@ class EngineIndex(Protocol):
     def uuid(self) -> str | None:
         """Identifies this index; one that is created anew has another."""
 
+    def pin(self) -> None:
+        """From now on `bulk` raises IndexReplaced if this name stands for another index."""
+
+    def replace_with(self, other: EngineIndex) -> None:
+        """Let this name stand for another index, and delete the one it stood for, in one step."""
+
     def bulk(self, actions: Sequence[Action]) -> list[ItemResult]:
         """Send one request; one result for each action, in order.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from splade_es.engines.base import (
     Engine,
+    EngineIndex,
     FieldType,
     IndexAlias,
     IndexSettings,
@@ -14,7 +15,7 @@ from splade_es.engines.base import (
     check_search,
 )
 from splade_es.engines.local_store import LocalStore
-from splade_es.errors import QueryError
+from splade_es.errors import IndexReplaced, QueryError
 from splade_es.index_meta import IndexMeta
 from splade_es.records import (
     Action,
@@ -45,6 +46,7 @@ class LocalIndex:
         self.engine = engine
         self.name = name
         self._store = store
+        self._uuid: str | None = None  # of the index that this handle is pinned to
 
     def create(
         self, meta: IndexMeta, *, field_type: FieldType | None = None, source: Source = "full"
@@ -62,7 +64,18 @@ class LocalIndex:
         uuid: str | None = self._store.stored(self.name).get("uuid")
         return uuid
 
+    def pin(self) -> None:
+        self._uuid = self.uuid()
+
+    def replace_with(self, other: EngineIndex) -> None:
+        self._store.replace(self.name, other.name)
+
     def bulk(self, actions: Sequence[Action]) -> list[ItemResult]:
+        if self._uuid is not None and self._uuid != self.uuid():
+            raise IndexReplaced(
+                f"The index {self.name!r} was deleted and created again meanwhile",
+                "Load the corpus again.",
+            )
         with self._store.open(self.name) as opened:
             return opened.bulk(actions) if actions else []
 

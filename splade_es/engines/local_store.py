@@ -132,8 +132,23 @@ class LocalStore:
                 # else damaged, and to delete it is the remedy
             path.rename(self.directory / f"{_DELETED}{uuid.uuid4().hex}")  # gone at once
             _sync(self.directory)
-            for deleted in self.directory.glob(f"{_DELETED}*"):  # or left so by a crash
-                shutil.rmtree(deleted, ignore_errors=True)
+            self._sweep()
+
+    def replace(self, index: str, other: str) -> None:
+        """Let one index take the place of another, which is deleted."""
+        with self._lock, self.errors(index):
+            for name in (index, other):
+                with self.open(name):  # no other process has it
+                    self._open.pop(name).close()
+            self.path(index).rename(self.directory / f"{_DELETED}{uuid.uuid4().hex}")
+            self.path(other).rename(self.path(index))
+            _sync(self.directory)
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what was deleted, now or by a process that was killed."""
+        for deleted in self.directory.glob(f"{_DELETED}*"):
+            shutil.rmtree(deleted, ignore_errors=True)
 
     def close(self) -> None:
         """Close every open index."""

@@ -112,14 +112,18 @@ def unreadable(server: str) -> EngineError:
     return EngineError(f"{server} sends an invalid answer", "Check whether a proxy is in between.")
 
 
+_DROPPED = ItemResult(422, "nothing was written: an ingest pipeline dropped it")
+
+
 def bulk_results(body: Any, server: str) -> list[ItemResult]:
     """One result for each item of a `_bulk` request, in order."""
     results = []
     for item in body["items"]:
-        (outcome,) = item.values()
+        ((operation, outcome),) = item.items()
         error = outcome.get("error")
         if not error:
-            results.append(ItemResult(outcome["status"]))
+            dropped = operation == "index" and outcome.get("result") == "noop"
+            results.append(_DROPPED if dropped else ItemResult(outcome["status"]))
         elif isinstance(error, Mapping) and error.get("type") == "index_not_found_exception":
             raise engine_error(404, outcome, server)
         else:

@@ -112,6 +112,34 @@ class IndexRequests:
             self.own_mapping()
         return self.transport.known[self.name]
 
+    def uuid(self) -> str:
+        """The uuid of the index."""
+        answer = self.send("GET", "/_settings/index.uuid?filter_path=*.settings.index.uuid")
+        return str(next(iter(answer.values()))["settings"]["index"]["uuid"])
+
+    def targets(self) -> list[str]:
+        """The indices that an alias of this name points to; [] if there is no such alias."""
+        try:
+            answer = self.send("GET", "/_alias")
+        except IndexMissing:
+            return []
+        return sorted(index for index, found in answer.items() if self.name in found["aliases"])
+
+    def delete(self) -> None:
+        """Delete the index; behind an alias, the one index that it points to."""
+        name = next(iter(self.targets()), self.name)
+        self.transport.request("DELETE", f"/{quote(name, safe='')}")
+        self.forget()
+
+    def replace_with(self, other: str) -> None:
+        """Make this name an alias of another index, and delete what it stood for, in one step."""
+        check_index_name(self.name)
+        actions: list[Any] = [{"add": {"index": other, "alias": self.name}}]
+        for old in self.targets() or [self.name]:
+            actions.insert(0, {"remove_index": {"index": old}})
+        self.transport.request("POST", "/_aliases", {"actions": actions})
+        self.forget()
+
     def forget(self) -> None:
         """The index is created or deleted: what is known of it no longer holds."""
         self.transport.known.pop(self.name, None)
@@ -134,20 +162,15 @@ class ServerAlias:
     """`IndexAlias` on a server."""
 
     def __init__(self, requests: IndexRequests) -> None:
+        self.targets = requests.targets
         self._requests = requests
-
-    def targets(self) -> list[str]:
-        try:
-            answer = self._requests.send("GET", "/_alias")
-        except IndexMissing:
-            return []
-        name = self._requests.name
-        return sorted(index for index, found in answer.items() if name in found["aliases"])
 
     def move(self, before: Sequence[str], index: str) -> None:
         name = self._requests.name
         check_index_name(name)
-        actions: list[Any] = [{"remove": {"index": old, "alias": name}} for old in before]
+        actions: list[Any] = [
+            {"remove": {"index": old, "alias": name, "must_exist": True}} for old in before
+        ]
         actions.append({"add": {"index": index, "alias": name}})
         self._requests.transport.request("POST", "/_aliases", {"actions": actions})
         self._requests.forget()

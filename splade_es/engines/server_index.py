@@ -3,73 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 from splade_es.engines import dsl
 from splade_es.engines.base import (
     Engine,
+    EngineIndex,
     FieldType,
     IndexAlias,
     IndexSettings,
     IndexUpdates,
     check_field_type,
-    check_search,
 )
 from splade_es.engines.responses import (
     bulk_results,
-    hit_counts,
-    index_missing,
     parts,
-    scored_ids,
-    text_of,
 )
 from splade_es.engines.server_admin import (
-    DOCUMENTS_PER_REQUEST,
     WHOLE,
     IndexRequests,
     ServerAlias,
     ServerSettings,
     ServerUpdates,
 )
+from splade_es.engines.server_searches import ServerSearches
 from splade_es.engines.transport import bulk_lines
 from splade_es.errors import (
     AccessDenied,
     FieldTypeMissing,
     IndexMismatch,
-    QueryError,
+    IndexReplaced,
     Unavailable,
 )
-from splade_es.fields import FIELD, HASH_FIELD, ID_FIELD, PREFIX
+from splade_es.fields import HASH_FIELD, ID_FIELD
 from splade_es.index_meta import IndexMeta
 from splade_es.limits import MAX_K
 from splade_es.mappings import index_body
 from splade_es.records import (
     Action,
-    Clause,
-    Document,
-    Filter,
-    Hit,
     IndexStats,
     ItemResult,
-    ScoredId,
     Source,
 )
 
-#: Searches of one `_msearch` request: enough to hide the round trip, few enough for the memory.
-SEARCHES_PER_REQUEST = 64
 #: Seconds for a force-merge: a large index takes hours.
 MERGE_TIMEOUT = 24 * 3600.0
 
 
-class ServerIndex:
+class ServerIndex(ServerSearches):
     """An `EngineIndex` on a server. Safe to use from several threads."""
 
     def __init__(self, engine: Engine, requests: IndexRequests) -> None:
+        super().__init__(requests)
         self.engine = engine
-        self.name = requests.name
-        self._requests = requests
-        self._server = requests.transport.label
+        self._uuid: str | None = None  # of the index that this handle is pinned to
         self.settings: IndexSettings | None = ServerSettings(requests)
         self.alias: IndexAlias | None = ServerAlias(requests)
         self.updates: IndexUpdates | None = ServerUpdates(requests)
@@ -114,7 +101,7 @@ class ServerIndex:
             ) from exc
 
     def uuid(self) -> str | None:
-        return str(self._requests.settings()["uuid"])
+        return self._requests.uuid()
 
     def refresh(self) -> None:
         self._requests.send("POST", "/_refresh")
@@ -144,26 +131,43 @@ class ServerIndex:
                 f"Others made the index {self._requests.label}; splade-es only added features",
                 "Delete it with the server's own API, if it must go.",
             )
-        self._requests.send("DELETE", "", once=True)
-        self._requests.forget()
+        self._requests.delete()
+
+    def replace_with(self, other: EngineIndex) -> None:
+        self._requests.replace_with(other.name)
 
     # Documents
+
+    def pin(self) -> None:
+        self._uuid = self.uuid()
+
+    def _check_uuid(self) -> None:
+        uuid = self.uuid()
+        if self._uuid not in (None, uuid):
+            raise IndexReplaced(
+                f"The index {self.name!r} on {self._server} was deleted and created again",
+                "Load the corpus again.",
+            )
 
     def bulk(self, actions: Sequence[Action]) -> list[ItemResult]:
         if not actions:
             return []
-        if not self.exists():  # the bulk API would create it, with a mapping of its own
-            raise index_missing(self.name, self._server)
+        self._check_uuid()  # of a missing index the bulk API would make one, with its own mapping
         lines = [line for action in actions for line in bulk_lines(action)]
-        path = "/_bulk?filter_path=items.*.status,items.*.error"
+        path = "/_bulk?filter_path=items.*.status,items.*.error,items.*.result"
         answer = self._requests.send("POST", path, *lines, once=True)
         return bulk_results(answer, self._server)
 
     def hashes(self, ids: Sequence[str]) -> dict[str, str]:
         body = {"ids": list(ids)}
-        answer = self._requests.send("POST", f"/_mget?_source_includes={HASH_FIELD}", body)
-        found = [(doc["_id"], doc.get("_source", {})) for doc in answer["docs"]]
-        return {id: source[HASH_FIELD] for id, source in found if HASH_FIELD in source}
+        parameters = f"_source_includes={HASH_FIELD}&stored_fields={HASH_FIELD}"
+        hashes = {}
+        for doc in self._requests.send("POST", f"/_mget?{parameters}", body)["docs"]:
+            # where `_source` has no vectors it has no hash either, see `index_body`
+            stored = doc.get("fields", {}).get(HASH_FIELD) or [None]
+            if found := doc.get("_source", {}).get(HASH_FIELD) or stored[0]:
+                hashes[doc["_id"]] = found
+        return hashes
 
     def ids(self) -> Iterator[str]:
         self._requests.known()
@@ -175,115 +179,3 @@ class ServerIndex:
             if len(hits) < MAX_K:
                 return
             body["search_after"] = hits[-1]["sort"]
-
-    def documents(self, ids: Sequence[str]) -> list[Document]:
-        _, text_fields = self._requests.known()
-        found: dict[str, Document] = {}
-        remaining = iter(ids)
-        while batch := list(islice(remaining, DOCUMENTS_PER_REQUEST)):
-            body = {
-                "size": len(batch),
-                "query": {"ids": {"values": batch}},
-                "track_total_hits": False,
-                "_source": {"excludes": [f"{PREFIX}*"]},
-            }
-            for hit in self._requests.send("POST", f"/_search?{WHOLE}", body)["hits"]["hits"]:
-                source = _with_text(hit.get("_source", {}), text_fields)
-                found[hit["_id"]] = Document.from_source(hit["_id"], source)
-        return [found[id] for id in ids if id in found]
-
-    # Searches
-
-    def search(
-        self,
-        clauses: Sequence[Clause],
-        k: int,
-        *,
-        contributions: bool = False,
-        filter: Filter | None = None,
-    ) -> list[Hit]:
-        check_search([clauses], k, filter)
-        field, text_fields = self._requests.known()  # raises for an index of someone else
-        if not clauses:  # an empty `bool` matches everything
-            return []
-        make = dsl.named_query if contributions else dsl.clauses_query
-        body = {
-            "size": k,
-            "query": dsl.filtered(make(field.query, clauses), filter),
-            "track_total_hits": False,
-            "_source": {"excludes": [FIELD, ID_FIELD]},
-        }
-        action = f"/_search?{WHOLE}"
-        if contributions:
-            action += "&include_named_queries_score=true"
-        return [
-            Hit(
-                hit["_id"],
-                float(hit["_score"]),
-                _with_text(hit.get("_source", {}), text_fields),
-                hit.get("matched_queries") or {},
-            )
-            for hit in self._requests.send("POST", action, body)["hits"]["hits"]
-        ]
-
-    def search_many(
-        self, queries: Sequence[Sequence[Clause]], k: int, *, filter: Filter | None = None
-    ) -> list[list[ScoredId]]:
-        check_search(queries, k, filter)
-        field, _ = self._requests.known()
-        asked = [dsl.clauses_query(field.query, clauses) for clauses in queries if clauses]
-        found = iter(self._msearch([dsl.filtered(query, filter) for query in asked], k))
-        return [next(found) if clauses else [] for clauses in queries]
-
-    def search_bm25(
-        self, texts: Sequence[str], k: int, *, filter: Filter | None = None
-    ) -> list[list[ScoredId]]:
-        check_search([], k, filter)
-        _, text_fields = self._requests.known()
-        asked = [dsl.bm25_query(text, text_fields or ["text"]) for text in texts]
-        return self._msearch([dsl.filtered(query, filter) for query in asked], k)
-
-    def document_frequencies(self, features: Sequence[str]) -> list[int]:
-        field, _ = self._requests.known()
-        counts: list[int] = []
-        remaining = iter(features)
-        while batch := list(islice(remaining, SEARCHES_PER_REQUEST)):
-            lines: list[Any] = []
-            for feature in batch:
-                lines.append({"allow_partial_search_results": False})
-                query = dsl.clauses_query(field.query, [Clause(feature, 1.0)])
-                lines.append({"size": 0, "query": query, "track_total_hits": True})
-            answer = self._requests.send("POST", "/_msearch", *lines)
-            counts += hit_counts(answer, self._server)
-        return counts
-
-    def explain(self, clauses: Sequence[Clause], id: str) -> dict[str, float]:
-        check_search([clauses], 1)
-        field, _ = self._requests.known()
-        query = dsl.named_query(field.query, clauses)
-        query["bool"]["filter"] = [{"ids": {"values": [id]}}]
-        action = "/_search?include_named_queries_score=true&_source=false"
-        hits = self._requests.send("POST", action, {"query": query})["hits"]["hits"]
-        if not hits:
-            raise QueryError(
-                f"There is no document {id!r} in the index {self.name!r}", "Use the id of a hit."
-            )
-        contributions: dict[str, float] = hits[0].get("matched_queries") or {}
-        return contributions
-
-    def _msearch(self, queries: list[dict[str, Any]], k: int) -> list[list[ScoredId]]:
-        results: list[list[ScoredId]] = []
-        remaining = iter(queries)
-        while batch := list(islice(remaining, SEARCHES_PER_REQUEST)):
-            lines: list[Any] = []
-            for query in batch:
-                lines.append({"allow_partial_search_results": False})
-                lines.append({"size": k, "query": query, **dsl.IDS_ONLY})
-            answer = self._requests.send("POST", "/_msearch", *lines)
-            results += scored_ids(answer, self._server)
-        return results
-
-
-def _with_text(source: dict[str, Any], fields: list[str]) -> dict[str, Any]:
-    """Hits of an index that others made show as `text` what was encoded."""
-    return {**source, "title": "", "text": text_of(source, fields)} if fields else source

@@ -11,30 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from splade_es.engines.base import EngineIndex, IndexAlias
-from splade_es.errors import EngineError
-from splade_es.features import feature_name
-from splade_es.limits import MAX_CLAUSES
-from splade_es.records import Clause, Quantized, id_hash
-
-_SAMPLE = 32
-
-
-class Sample:
-    """Some documents of a load, drawn evenly, each with its last vector."""
-
-    def __init__(self) -> None:
-        self.vectors: dict[str, Quantized] = {}
-        self._limit = 2**64 - 1
-
-    def add(self, id: str, vector: Quantized) -> None:
-        """Take a document, or leave it: the ids with the smallest hashes stay."""
-        if id_hash(id) > self._limit:
-            return
-        # copied, because a vector is a part of arrays of thousands of documents
-        self.vectors[id] = Quantized(vector.ids.copy(), vector.values.copy(), vector.saturated)
-        if len(self.vectors) > _SAMPLE:
-            del self.vectors[max(self.vectors, key=id_hash)]
-            self._limit = max(map(id_hash, self.vectors))
+from splade_es.errors import EngineError, NotPublished
 
 
 def alias_of(index: EngineIndex) -> IndexAlias:
@@ -44,45 +21,55 @@ def alias_of(index: EngineIndex) -> IndexAlias:
     return index.alias
 
 
-def next_name(alias: EngineIndex) -> str:
-    """The name of a new index for an alias. Raises EngineError if an index has the alias's name."""
+def check_alias(alias: EngineIndex) -> None:
+    """Raise EngineError if an index has the name of the alias, or the engine has no aliases."""
     engine = alias.engine
     if not alias_of(alias).targets() and alias.exists():
         raise EngineError(
             f"{alias.name!r} is an index on {engine.name} at {engine.where}, not an alias",
             "Choose another name for the alias, or delete that index.",
         )
+
+
+def next_name(target: EngineIndex) -> str:
+    """The name of a new index that is to stand behind, or to replace, another one."""
     today = datetime.now(timezone.utc).strftime("%Y%m%d")
-    pattern = re.compile(re.escape(f"{alias.name}-{today}-") + r"(\d+)")
-    built = [int(found[1]) for name in engine.indices() if (found := pattern.fullmatch(name))]
-    return f"{alias.name}-{today}-{max(built, default=0) + 1}"
-
-
-def check_sample(index: EngineIndex, sample: Sample, vocabulary: list[str]) -> None:
-    """Raise EngineError unless the engine scores these documents as their integers say.
-
-    vocabulary: the token of each id.
-    """
-    for id, vector in sample.vectors.items():
-        values = vector.values.tolist()
-        order = sorted(range(len(values)), key=lambda n: -values[n])[:MAX_CLAUSES]
-        features = {feature_name(vocabulary[vector.ids[n]]): values[n] for n in order}
-        scores = index.explain([Clause(name, 1.0) for name in features], id)
-        if scores != features:
-            raise EngineError(
-                f"The index {index.name!r} scores the document {id!r} with "
-                f"{sum(scores.values()):g}, where its weights sum to {sum(features.values())}",
-                "The alias was not moved. Index the corpus again.",
-            )
+    pattern = re.compile(re.escape(f"{target.name}-{today}-") + r"(\d+)")
+    names = target.engine.indices()
+    built = [int(found[1]) for name in names if (found := pattern.fullmatch(name))]
+    return f"{target.name}-{today}-{max(built, default=0) + 1}"
 
 
 def publish(alias: EngineIndex, index: EngineIndex) -> list[str]:
-    """Let the alias point to this index alone; the indices that it pointed to before."""
+    """Let the alias point to this index alone; the indices that it pointed to before.
+
+    What was before is noted in the index first, so that `rollback` knows it after a crash too; a
+    publication that is repeated keeps the note of the first. Raises NotPublished if another load
+    moves the alias at the same time.
+    """
     names = alias_of(alias)
-    before = [name for name in names.targets() if name != index.name]
+    present = names.targets()
+    before = [name for name in present if name != index.name]
     assert index.settings is not None  # whoever has aliases has settings
+    noted = index.settings.read_notes()
+    if index.name in present and noted.get("alias") == alias.name:
+        return list(noted["before"])  # a run before this one has published it
     index.settings.write_notes({"alias": alias.name, "before": before})
-    names.move(before, index.name)
+    try:
+        names.move(before, index.name)
+    except EngineError as error:
+        if names.targets() == present:
+            raise
+        raise NotPublished(
+            f"Another load has moved the alias {alias.name!r} meanwhile",
+            f"The new index {index.name!r} is kept; publish it with `resume` if it is the later.",
+        ) from error
+    if (found := names.targets()) != [index.name]:
+        raise NotPublished(
+            f"Another load has published at the same time: {alias.name!r} points to "
+            f"{' and '.join(found)}",
+            "Load the corpus that is right once more.",
+        )
     return before
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ class Unchanged:
         self.count = 0
         self._index = index
         self._settings = settings
-        self._left_out: list[int] = []
+        self._left_out: list[tuple[int, str, str]] = []
         self._under_way: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -56,11 +56,11 @@ class Unchanged:
             self._under_way.subtract(ids)
             self._under_way = +self._under_way
 
-    def left_out(self) -> list[int]:
-        """Numbers of the documents left out since the last call."""
+    def left_out(self) -> list[tuple[int, str, str]]:
+        """Number, id and hash of the documents left out since the last call, by number."""
         with self._lock:
-            numbers, self._left_out = self._left_out, []
-        return numbers
+            documents, self._left_out = self._left_out, []
+        return sorted(documents)
 
     def _changed(self, window: list[Item]) -> list[Item]:
         documents = [d for item in window if isinstance(d := document_of(item), Document)]
@@ -71,11 +71,12 @@ class Unchanged:
         for item in window:
             document = document_of(item)
             if isinstance(document, Document):
-                same = there.get(document.id) == document.content_hash(self._settings)
+                content_hash = document.content_hash(self._settings)
+                same = there.get(document.id) == content_hash
                 if same and document.id not in busy:
                     self.count += 1
                     with self._lock:
-                        self._left_out.append(document.number)
+                        self._left_out.append((document.number, document.id, content_hash))
                     continue
                 busy.add(document.id)
                 with self._lock:
@@ -123,9 +124,14 @@ class _Deletions(NamedTuple):
         return [Action(id, None) for id in self.ids]
 
 
-def delete_missing(index: EngineIndex, seen: SeenIds) -> int:
-    """Delete the documents that a corpus does not contain. Returns how many."""
+def find_missing(index: EngineIndex, seen: SeenIds) -> list[str]:
+    """The ids of an index that a corpus does not contain."""
     index.refresh()
+    return [*seen.missing(index.ids())]  # all are read before the first is deleted
+
+
+def delete_documents(index: EngineIndex, ids: Sequence[str]) -> int:
+    """Delete documents. Returns how many there were."""
     deleted = 0
 
     def finished(request: _Deletions, results: list[ItemResult]) -> None:
@@ -140,7 +146,7 @@ def delete_missing(index: EngineIndex, seen: SeenIds) -> int:
 
     sender = BulkSender(index, finished, Pace())
     try:
-        missing = iter([*seen.missing(index.ids())])  # all are read before the first is deleted
+        missing = iter(ids)
         while batch := [*islice(missing, _WINDOW)]:
             sender.put(_Deletions(batch))
         sender.finish()

@@ -28,13 +28,15 @@ class Done:
     """One request that is done.
 
     numbers: of its documents in the corpus, as runs [first, last]; unchanged: of the documents left
-    out before it, because one of them may precede a changed one of the same id; digest: of the
-    documents; refused: number -> reason, of the documents that the engine rejected.
+    out before it, because one of them may precede a changed one of the same id; digest and
+    unchanged_digest: of either; refused: number -> reason, of the documents that the engine
+    rejected.
     """
 
     numbers: list[list[int]]
     unchanged: list[list[int]]
     digest: str
+    unchanged_digest: str
     indexed: int
     replaced: int
     empty: int
@@ -46,22 +48,32 @@ class Journal:
     """The journal of one load. No other process can open it.
 
     Several threads may use it under a lock of their own. `finish` it when all is done, and close it
-    in any case. bound: whether it is known to belong to this load.
+    in any case. bound: whether it is known to belong to this load; replaced: whether the file still
+    holds the journal of an earlier load, which stays until this load has begun.
     """
 
-    def __init__(self, path: Path, file: BinaryIO, header: dict[str, Any], done: list[Done]):
+    def __init__(
+        self,
+        path: Path,
+        file: BinaryIO,
+        header: dict[str, Any],
+        done: list[Done],
+        replaced: bool = False,
+    ) -> None:
         self.path = path
         self.header = header
         self.done = done  # of earlier runs
         self.bound = False
         self._file = file
+        self._replaced = replaced
 
     @staticmethod
     def open(path: Path, *, resume: bool = False, recreate: bool = False) -> Journal:
         """Open the journal at a path; the header of a new one is {}.
 
-        resume: continue the one that exists, if any; recreate: overwrite it. Raises CorpusError if
-        one exists and neither is set, or if another process has it open.
+        resume: continue the one that exists, if any; recreate: overwrite it as soon as the new load
+        has begun. Raises CorpusError if one exists and neither is set, or if another process has it
+        open.
         """
         try:
             # created if it does not exist, and never truncated, in one step
@@ -86,12 +98,13 @@ class Journal:
                     f"{path}: an earlier load ended after {count:,} documents",
                     "Continue it with `resume`, or delete this file to start over.",
                 )
-            file.truncate(sum(map(len, lines)))
-            file.seek(0, os.SEEK_END)
+            if not recreate:
+                file.truncate(sum(map(len, lines)))
+                file.seek(0, os.SEEK_END)
         except BaseException:
             file.close()
             raise
-        return Journal(path, file, header, done)
+        return Journal(path, file, header, done, replaced=recreate and bool(content))
 
     def bind(self, bound: dict[str, Any], facts: dict[str, Any]) -> None:
         """Write the header of a new journal, or check that an old one belongs to the same load.
@@ -100,6 +113,9 @@ class Journal:
         Raises CorpusError, with the name of what differs.
         """
         if not self.header:
+            self._file.seek(0)
+            self._file.truncate()
+            self._replaced = False
             self.header = {**bound, **facts}
             self._write(self.header)
         for name, value in bound.items():
@@ -120,20 +136,25 @@ class Journal:
             return
         unchanged = _Runs(done.unchanged for done in self.done)
         sent = _Runs(done.numbers for done in self.done)
-        check = _Check(self.done, self.header.get("setting", ""), self.path)
+        settings = self.header.get("setting", "")
+        check = _Check([(d.numbers, d.digest) for d in self.done], settings, self.path)
+        check_unchanged = _Check(
+            [(d.unchanged, d.unchanged_digest) for d in self.done], settings, self.path
+        )
         for item in items:
             document = document_of(item)
             if isinstance(document, Rejected):  # it was never sent
                 yield item
-            elif unchanged.at(document.number) is None:
-                entry = sent.at(document.number)
-                if entry is None:
-                    yield item
-                    continue
+            elif (entry := unchanged.at(document.number)) is not None:
+                check_unchanged.add(entry, document)
+            elif (entry := sent.at(document.number)) is None:
+                yield item
+            else:
                 check.add(entry, document)
                 if (reason := self.done[entry].refused.get(document.number)) is not None:
                     rejects.add(Rejected(document.place, reason, document.to_json()))
         check.end()
+        check_unchanged.end()
 
     def record(self, done: Done) -> None:
         """Append a request that is done; returns when it is on the disk. Raises CorpusError."""
@@ -146,7 +167,7 @@ class Journal:
 
     def close(self) -> None:
         """Close it, and remove it if nothing has begun."""
-        if not self.header:
+        if not self.header and not self._replaced:
             self.finish()
         self._file.close()
 
@@ -204,14 +225,15 @@ class _Runs:
 class _Check:
     """Compares what is read with what was done.
 
-    Keeps in memory the requests that were in flight at once. settings: see `Document.content_hash`.
+    done: numbers, as runs, and digest of each request. Keeps in memory the requests that were in
+    flight at once. settings: see `Document.content_hash`.
     """
 
-    def __init__(self, done: list[Done], settings: str, path: Path) -> None:
+    def __init__(self, done: list[tuple[list[list[int]], str]], settings: str, path: Path) -> None:
         self._settings = settings
         self._path = path
-        self._done = done
-        self._left = {entry: total(d.numbers) for entry, d in enumerate(done)}
+        self._digests = [expected for _, expected in done]
+        self._left = {n: count for n, (numbers, _) in enumerate(done) if (count := total(numbers))}
         self._known: dict[int, list[tuple[str, str]]] = {}
 
     def add(self, entry: int, document: Document) -> None:
@@ -220,7 +242,7 @@ class _Check:
         self._left[entry] -= 1
         if not self._left[entry]:
             del self._left[entry]
-            if digest(self._known.pop(entry)) != self._done[entry].digest:
+            if digest(self._known.pop(entry)) != self._digests[entry]:
                 raise CorpusError(
                     f"{document.place}: this document, or one before it, has changed since "
                     f"{self._path} was begun",

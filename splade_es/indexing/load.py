@@ -18,15 +18,17 @@ from pathlib import Path
 from splade_es.data.corpus import check_rejects
 from splade_es.data.rejects import Rejects, default_rejects, rejects_file
 from splade_es.engines.base import EngineIndex, FieldType, check_field_type
-from splade_es.errors import EngineError, Interrupted, SettingsError, SpladeEsError
+from splade_es.errors import Interrupted, SettingsError, SpladeEsError
 from splade_es.index_meta import check_same
-from splade_es.indexing.aliases import Sample, check_sample, next_name, publish
+from splade_es.indexing.aliases import check_alias, next_name, publish
 from splade_es.indexing.bulk_actions import ActionBuilder
 from splade_es.indexing.bulk_requests import send_documents
 from splade_es.indexing.bulk_sender import Pace
-from splade_es.indexing.changes import SeenIds, Unchanged, delete_missing
+from splade_es.indexing.changes import SeenIds, Unchanged, delete_documents, find_missing
+from splade_es.indexing.gate import check_counts, check_deletion
 from splade_es.indexing.journal import Journal
 from splade_es.indexing.load_settings import has_loading_settings, loading_settings
+from splade_es.indexing.sample import Sample
 from splade_es.indexing.source import DocumentSource
 from splade_es.indexing.tally import Tally
 from splade_es.progress import LoadProgress
@@ -42,7 +44,16 @@ class LoadSettings(EncodingSettings, total=False):
     alias : bool
         Build a new index NAME-<date>-<n>, check it, and let the alias NAME point to it in one step.
     recreate : bool
-        Delete the index first, if it exists.
+        If the index exists, build a new one NAME-<date>-<n> beside it, check it, and let it take
+        the place of the old one, which is deleted. On a server NAME is an alias from then on.
+    max_rejected : int
+        How many lines may be rejected before what would be replaced or deleted stays as it is;
+        0 by default.
+    max_empty : float
+        Share of the new documents that may be without any term; 0.5 by default.
+    max_shrink : float
+        Share of the documents that may disappear when an index is replaced, or by
+        `delete_missing`; 0.1 by default.
     resume : bool
         Continue an earlier load of the same corpus where it ended.
     journal : str
@@ -70,6 +81,9 @@ class LoadSettings(EncodingSettings, total=False):
 
     alias: bool
     recreate: bool
+    max_rejected: int
+    max_empty: float
+    max_shrink: float
     resume: bool
     journal: str | None
     delete_missing: bool
@@ -115,11 +129,7 @@ class Load:
             )
             self._open_journal(stack)
             stack.enter_context(self._source.open())
-            if self._settings.get("alias"):
-                begun = self._journal and self._journal.header.get("index")
-                self._index = self._target.engine.index(
-                    begun or next_name(self._target), retry=True
-                )
+            self._index = self._choose_index()
             with self._resumable():
                 progress = yield from self._load(rejects)
             if self._journal:
@@ -129,9 +139,12 @@ class Load:
     def _load(self, rejects: Rejects) -> Generator[LoadProgress, None, LoadProgress]:
         """Yields the counts after each request; returns those of the end."""
         new = self._open_index()
-        seen, sample = SeenIds(), Sample() if self._settings.get("alias") else None
+        self._index.pin()
+        seen, sample = SeenIds(), Sample()
         unchanged = None if new else Unchanged(self._index, self._source.settings)
         items = self._source.items()
+        if self._beside:
+            items = sample.watch(items)
         if self._settings.get("delete_missing"):
             items = seen.watch(items)
         if self._journal:
@@ -143,34 +156,62 @@ class Load:
         replicas = self._settings.get("replicas", True)
         with loading_settings(self._index, replicas=replicas) if new else nullcontext():
             self._index.refresh()
-            tally = Tally(self._index, rejects, self._journal, unchanged, sample)
+            tally = Tally(self._index, rejects, self._journal, unchanged)
             builder = ActionBuilder(
                 self._source.vocabulary, self._source.settings, self._index.meta().model
             )
             pace = Pace(self._settings.get("request_bytes", Pace.LARGEST))
             yield from send_documents(encoded, builder, self._index, tally, pace)
             self._index.refresh()
-            if not unchanged:  # else others may delete from it
-                tally.check_count()
-        return self._end(tally.progress(), seen, sample)
+            tally.check_count()
+        return self._end(tally, seen, sample)
 
-    def _end(self, progress: LoadProgress, seen: SeenIds, sample: Sample | None) -> LoadProgress:
-        """What follows once every document is acknowledged or rejected."""
-        if self._settings.get("delete_missing") and not progress.rejected:
-            # a rejected line may be one that only seems to be missing
-            progress = replace(progress, deleted=delete_missing(self._index, seen))
+    def _end(self, tally: Tally, seen: SeenIds, sample: Sample) -> LoadProgress:
+        """What cannot be undone, once every document is acknowledged or rejected, and is good."""
+        progress, max_shrink = tally.progress(), self._settings.get("max_shrink", 0.1)
+        max_rejected = self._settings.get("max_rejected", 0)
+        if self._settings.get("delete_missing") and progress.rejected <= max_rejected:
+            # otherwise a rejected line may be one that only seems to be missing
+            missing = find_missing(self._index, seen)
+            documents = self._index.count()
+            check_deletion(len(missing), documents, index=self._index.name, max_shrink=max_shrink)
+            progress = replace(progress, deleted=delete_documents(self._index, missing))
         if self._settings.get("force_merge"):
             self._index.force_merge()
-        if sample is not None:
-            try:
-                check_sample(self._index, sample, self._source.vocabulary)
-            except EngineError:
-                if self._journal:
-                    self._journal.finish()  # to resume into such an index would be wrong
-                raise
-            previous = publish(self._target, self._index)
-            progress = replace(progress, previous=tuple(previous))
-        return progress
+        if not self._beside:
+            return progress
+        check_counts(
+            progress,
+            self._index.count(),
+            self._target.count() if self._target.exists() else 0,
+            target=self._target.name,
+            max_rejected=max_rejected,
+            max_empty=self._settings.get("max_empty", 0.5),
+            max_shrink=max_shrink,
+        )
+        sample.check(self._index, self._source, tally.refused)
+        if self._settings.get("alias"):
+            return replace(progress, previous=tuple(publish(self._target, self._index)))
+        self._target.replace_with(self._index)
+        return replace(progress, index=self._target.name)
+
+    @property
+    def _beside(self) -> bool:
+        """Whether a new index is built that takes the place of another when it is whole."""
+        return self._index.name != self._target.name
+
+    def _choose_index(self) -> EngineIndex:
+        """The index that is loaded: the target, the one that was begun, or a new one."""
+        if self._settings.get("alias"):
+            check_alias(self._target)
+        name = self._target.name
+        if self._journal and self._journal.header:
+            name = self._journal.header["index"]
+        elif self._settings.get("alias") or (
+            self._settings.get("recreate") and self._target.exists()
+        ):
+            name = next_name(self._target)
+        return self._target.engine.index(name, retry=True)
 
     def _open_journal(self, stack: ExitStack) -> None:
         path = self._settings.get("journal") or _default_journal(
@@ -194,13 +235,11 @@ class Load:
         if journal and journal.header:
             check_same(index.meta(), meta, index.name)
             new = bool(journal.header.get("new"))
-        elif index.exists() and not self._settings.get("recreate"):
+        elif not self._beside and index.exists():
             check_same(index.meta(), meta, index.name)
             # or an earlier load was killed before it could restore them
             new = has_loading_settings(index)
-        else:
-            if index.exists():
-                index.delete()
+        else:  # IndexExists, if another load takes the same name at the same time
             index.create(
                 meta,
                 field_type=self._settings.get("field_type"),

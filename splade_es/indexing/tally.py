@@ -7,7 +7,6 @@ import time
 from splade_es.data.rejects import Rejects
 from splade_es.engines.base import EngineIndex
 from splade_es.errors import EngineError
-from splade_es.indexing.aliases import Sample
 from splade_es.indexing.bulk_actions import LoadRequest
 from splade_es.indexing.changes import Unchanged
 from splade_es.indexing.journal import Done, Journal, digest, runs, total
@@ -19,7 +18,7 @@ class Tally:
     """Counts what an index acknowledges.
 
     rejects: the file for what it refuses, with what reading refused; journal: takes down what is
-    done; unchanged: knows what was left out; sample: takes some of the documents.
+    done; unchanged: knows what was left out.
     """
 
     def __init__(
@@ -28,23 +27,22 @@ class Tally:
         rejects: Rejects,
         journal: Journal | None = None,
         unchanged: Unchanged | None = None,
-        sample: Sample | None = None,
     ) -> None:
         self._started = time.perf_counter()
         self._index = index
         self._rejects = rejects
         self._journal = journal
         self._unchanged = unchanged
-        self._sample = sample
         self._before = index.count()
-        self._indexed = self._replaced = self._empty = self._saturated = self._refused = 0
+        self._indexed = self._replaced = self._empty = self._saturated = 0
+        self.refused: set[int] = set()  # numbers of documents that the engine refused
         self._resumed = 0
         self._left_out = 0  # by earlier runs
         if journal:
             self._before = journal.header["documents"]
             for done in journal.done:
                 self._add(done)
-            self._resumed = self._indexed + self._refused
+            self._resumed = self._indexed + len(self.refused)
             self._left_out = sum(total(done.unchanged) for done in journal.done)
 
     def finished(self, request: LoadRequest, results: list[ItemResult]) -> None:
@@ -59,12 +57,12 @@ class Tally:
             else:
                 replaced += result.status == 200
                 empty += not len(vector.ids)
-                if self._sample is not None:
-                    self._sample.add(document.id, vector)
+        left_out = self._unchanged.left_out() if self._unchanged else []
         done = Done(
             runs(document.number for document, _ in request.items),
-            runs(sorted(self._unchanged.left_out())) if self._unchanged else [],
+            runs(number for number, _, _ in left_out),
             digest(zip(request.ids, request.hashes, strict=True)),
+            digest((id, content_hash) for _, id, content_hash in left_out),
             len(results) - len(refused), replaced, empty, saturated, refused,
         )  # fmt: skip
         if self._journal:
@@ -108,4 +106,4 @@ class Tally:
         self._replaced += done.replaced
         self._empty += done.empty
         self._saturated += done.saturated
-        self._refused += len(done.refused)
+        self.refused |= done.refused.keys()

@@ -21,7 +21,7 @@ def test_loading_again_replaces_and_recreate_starts_anew(
     assert (json.loads(again.stdout)["unchanged"], json.loads(again.stdout)["indexed"]) == (5, 0)
     one = tmp_path / "one.jsonl"
     one.write_text('{"id": 1, "contents": "milk", "title": "bone", "tag": "x"}\n')
-    run("index", one, "--model", tiny_model, "--index", loaded, "--recreate")
+    run("index", one, "--model", tiny_model, "--index", loaded, "--recreate", "--max-shrink", 1)
     hits = run("search", "milk", "--index", loaded, "--json").stdout.splitlines()
     assert [json.loads(hit)["source"]["tag"] for hit in hits] == ["x"]
 
@@ -43,7 +43,9 @@ def test_bad_lines_are_set_aside_and_the_rest_is_indexed(tmp_path: Path, tiny_mo
     rejects = [json.loads(x) for x in Path(f"{corpus}.rejects.jsonl").read_text().splitlines()]
     assert [reject["place"] for reject in rejects] == [f"{corpus}:{n}" for n in (2, 4, 6, 7, 8)]
     assert rejects[0]["line"] == '{"_id": "2"}'
-    again = json.loads(run(*args, "--recreate", "--json").stdout)
+    recreate = (*args, "--recreate", "--json")
+    assert error(*recreate).startswith("'bad' stays as it is, and the new index 'bad-")
+    again = json.loads(run(*recreate, "--max-rejected", 5).stdout)
     assert (again["read"], again["indexed"], again["replaced"]) == (8, 3, 1)
     assert (again["empty"], again["rejected"]) == (1, 5)
     # the last of a repeated id wins

@@ -30,6 +30,7 @@ def done(documents: list[Document], refused: dict[int, str] | None = None) -> Do
         numbers,
         [],
         digest((d.id, d.content_hash("")) for d in documents),
+        digest([]),
         len(documents),
         0,
         0,
@@ -79,9 +80,13 @@ def test_what_is_done_is_left_out_and_what_was_refused_is_told_again(tmp_path: P
 def test_an_unchanged_document_stays_left_out(tmp_path: Path) -> None:
     """It came before another of the same id, which has been sent meanwhile."""
     path = tmp_path / "j"
-    begun(path, replace(done(DOCUMENTS[2:4]), unchanged=[[1, 1]]))
+    left_out = digest([("d1", DOCUMENTS[0].content_hash(""))])
+    begun(path, replace(done(DOCUMENTS[2:4]), unchanged=[[1, 1]], unchanged_digest=left_out))
     items: list[Document | Rejected] = [*DOCUMENTS]
     assert remaining(path, items, tmp_path) == ["d2", *(d.id for d in DOCUMENTS[4:])]
+    items[0] = Document("d1", "edited", place="c:1", number=1)
+    with pytest.raises(CorpusError, match=r"^c:1: this document, or one before it, has changed"):
+        remaining(path, items, tmp_path)
 
 
 @pytest.mark.parametrize("cut", [1, 20, 60])
@@ -124,10 +129,18 @@ def test_a_journal_is_not_overwritten_and_fits_one_load_only(tmp_path: Path) -> 
     with pytest.raises(CorpusError, match="another process is loading this corpus"):
         Journal.open(path, resume=True)
     journal.close()
+    content = path.read_bytes()
     journal = Journal.open(path, recreate=True)
     assert not journal.header
     journal.close()
-    assert not path.exists()  # nothing had begun
+    assert path.read_bytes() == content  # the new load had not begun
+    journal = Journal.open(path, recreate=True)
+    journal.bind(BOUND, {"documents": 7})
+    journal.close()
+    journal = Journal.open(path, resume=True)
+    assert journal.header["documents"] == 7 and not journal.done
+    journal.finish()
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,137 @@
+"""Searches in an index of a server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+from splade_es.engines import dsl
+from splade_es.engines.base import check_search
+from splade_es.engines.responses import hit_counts, scored_ids, text_of
+from splade_es.engines.server_admin import DOCUMENTS_PER_REQUEST, WHOLE, IndexRequests
+from splade_es.errors import QueryError
+from splade_es.fields import FIELD, ID_FIELD, PREFIX
+from splade_es.records import Clause, Document, Filter, Hit, ScoredId
+
+#: Searches of one `_msearch` request: enough to hide the round trip, few enough for the memory.
+SEARCHES_PER_REQUEST = 64
+
+
+class ServerSearches:
+    """The part of an `EngineIndex` that finds documents."""
+
+    def __init__(self, requests: IndexRequests) -> None:
+        self.name = requests.name
+        self._requests = requests
+        self._server = requests.transport.label
+
+    def search(
+        self,
+        clauses: Sequence[Clause],
+        k: int,
+        *,
+        contributions: bool = False,
+        filter: Filter | None = None,
+    ) -> list[Hit]:
+        check_search([clauses], k, filter)
+        field, text_fields = self._requests.known()  # raises for an index of someone else
+        if not clauses:  # an empty `bool` matches everything
+            return []
+        make = dsl.named_query if contributions else dsl.clauses_query
+        body = {
+            "size": k,
+            "query": dsl.filtered(make(field.query, clauses), filter),
+            "track_total_hits": False,
+            "_source": {"excludes": [FIELD, ID_FIELD]},
+        }
+        action = f"/_search?{WHOLE}"
+        if contributions:
+            action += "&include_named_queries_score=true"
+        return [
+            Hit(
+                hit["_id"],
+                float(hit["_score"]),
+                _with_text(hit.get("_source", {}), text_fields),
+                hit.get("matched_queries") or {},
+            )
+            for hit in self._requests.send("POST", action, body)["hits"]["hits"]
+        ]
+
+    def search_many(
+        self, queries: Sequence[Sequence[Clause]], k: int, *, filter: Filter | None = None
+    ) -> list[list[ScoredId]]:
+        check_search(queries, k, filter)
+        field, _ = self._requests.known()
+        asked = [dsl.clauses_query(field.query, clauses) for clauses in queries if clauses]
+        found = iter(self._msearch([dsl.filtered(query, filter) for query in asked], k))
+        return [next(found) if clauses else [] for clauses in queries]
+
+    def search_bm25(
+        self, texts: Sequence[str], k: int, *, filter: Filter | None = None
+    ) -> list[list[ScoredId]]:
+        check_search([], k, filter)
+        _, text_fields = self._requests.known()
+        asked = [dsl.bm25_query(text, text_fields or ["text"]) for text in texts]
+        return self._msearch([dsl.filtered(query, filter) for query in asked], k)
+
+    def document_frequencies(self, features: Sequence[str]) -> list[int]:
+        field, _ = self._requests.known()
+        counts: list[int] = []
+        remaining = iter(features)
+        while batch := list(islice(remaining, SEARCHES_PER_REQUEST)):
+            lines: list[Any] = []
+            for feature in batch:
+                lines.append({"allow_partial_search_results": False})
+                query = dsl.clauses_query(field.query, [Clause(feature, 1.0)])
+                lines.append({"size": 0, "query": query, "track_total_hits": True})
+            answer = self._requests.send("POST", "/_msearch", *lines)
+            counts += hit_counts(answer, self._server)
+        return counts
+
+    def explain(self, clauses: Sequence[Clause], id: str) -> dict[str, float]:
+        check_search([clauses], 1)
+        field, _ = self._requests.known()
+        query = dsl.named_query(field.query, clauses)
+        query["bool"]["filter"] = [{"ids": {"values": [id]}}]
+        action = "/_search?include_named_queries_score=true&_source=false"
+        hits = self._requests.send("POST", action, {"query": query})["hits"]["hits"]
+        if not hits:
+            raise QueryError(
+                f"There is no document {id!r} in the index {self.name!r}", "Use the id of a hit."
+            )
+        contributions: dict[str, float] = hits[0].get("matched_queries") or {}
+        return contributions
+
+    def _msearch(self, queries: list[dict[str, Any]], k: int) -> list[list[ScoredId]]:
+        results: list[list[ScoredId]] = []
+        remaining = iter(queries)
+        while batch := list(islice(remaining, SEARCHES_PER_REQUEST)):
+            lines: list[Any] = []
+            for query in batch:
+                lines.append({"allow_partial_search_results": False})
+                lines.append({"size": k, "query": query, **dsl.IDS_ONLY})
+            answer = self._requests.send("POST", "/_msearch", *lines)
+            results += scored_ids(answer, self._server)
+        return results
+
+    def documents(self, ids: Sequence[str]) -> list[Document]:
+        _, text_fields = self._requests.known()
+        found: dict[str, Document] = {}
+        remaining = iter(ids)
+        while batch := list(islice(remaining, DOCUMENTS_PER_REQUEST)):
+            body = {
+                "size": len(batch),
+                "query": {"ids": {"values": batch}},
+                "track_total_hits": False,
+                "_source": {"excludes": [f"{PREFIX}*"]},
+            }
+            for hit in self._requests.send("POST", f"/_search?{WHOLE}", body)["hits"]["hits"]:
+                source = _with_text(hit.get("_source", {}), text_fields)
+                found[hit["_id"]] = Document.from_source(hit["_id"], source)
+        return [found[id] for id in ids if id in found]
+
+
+def _with_text(source: dict[str, Any], fields: list[str]) -> dict[str, Any]:
+    """Hits of an index that others made show as `text` what was encoded."""
+    return {**source, "title": "", "text": text_of(source, fields)} if fields else source
