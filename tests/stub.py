@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+INDEX = b'{"docs": {"settings": {"index": {"uuid": "u1"}}}}'
+
 
 class Stub:
     """A server on the loopback that gives every request of a method the same answer."""
@@ -26,14 +28,15 @@ class Stub:
                 stub.bodies.append(self.rfile.read(int(self.headers.get("content-length", 0))))
                 stub.headers.append({name.lower(): v for name, v in self.headers.items()})
                 stub.requests.append(f"{self.command} {self.path}")
-                found = self.command == "HEAD"  # the look for the index comes before a bulk
-                self.send_response(200 if found else stub.status)
-                self.send_header("content-type", stub.content_type)
+                status, kind, body = stub.status, stub.content_type, stub.body
+                if "index.uuid" in self.path:  # the look for the index comes before a bulk
+                    status, kind, body = 200, "application/json", INDEX
+                self.send_response(status)
+                self.send_header("content-type", kind)
                 self.send_header("x-elastic-product", "Elasticsearch")
-                self.send_header("content-length", "0" if found else str(len(stub.body)))
+                self.send_header("content-length", str(len(body)))
                 self.end_headers()
-                if not found:
-                    self.wfile.write(stub.body)
+                self.wfile.write(body)
 
             do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = answer
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from splade_es.data.corpus import check_rejects
 from splade_es.data.rejects import Rejects, default_rejects, rejects_file
 from splade_es.engines.base import EngineIndex, FieldType, check_field_type
-from splade_es.errors import Interrupted, SettingsError, SpladeEsError
+from splade_es.errors import Interrupted, NotPublished, SettingsError, SpladeEsError
 from splade_es.index_meta import check_same
 from splade_es.indexing.aliases import check_alias, next_name, publish
 from splade_es.indexing.bulk_actions import ActionBuilder
@@ -189,7 +189,12 @@ class Load:
             max_empty=self._settings.get("max_empty", 0.5),
             max_shrink=max_shrink,
         )
-        sample.check(self._index, self._source, tally.refused)
+        try:
+            sample.check(self._index, self._source, tally.refused)
+        except NotPublished:
+            if self._journal:
+                self._journal.finish()  # to resume into such an index would be wrong
+            raise
         if self._settings.get("alias"):
             return replace(progress, previous=tuple(publish(self._target, self._index)))
         self._target.replace_with(self._index)

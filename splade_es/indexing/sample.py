@@ -10,7 +10,7 @@ from typing import Any
 
 from splade_es.data.rejects import Rejects
 from splade_es.engines.base import EngineIndex
-from splade_es.errors import EngineError, QueryError
+from splade_es.errors import NotPublished, QueryError
 from splade_es.features import feature_names
 from splade_es.indexing.source import DocumentSource
 from splade_es.limits import MAX_CLAUSES
@@ -20,6 +20,7 @@ _SIZE = 32
 # A vector that is encoded anew beside other texts differs by rounding, and in half precision by
 # more than that; the vector of another text is far away.
 _ALIKE = 0.98
+_AGAIN = "It was not published, and what is live stays as it is. Load the corpus again."
 
 
 class Sample:
@@ -45,7 +46,7 @@ class Sample:
             yield item
 
     def check(self, index: EngineIndex, source: DocumentSource, refused: Collection[int]) -> None:
-        """Raise EngineError unless the index scores these documents as their vectors say.
+        """Raise NotPublished unless the index scores these documents as their vectors say.
 
         refused: numbers of documents that are not in the index. The vectors are encoded, or read,
         once more.
@@ -60,16 +61,16 @@ class Sample:
             try:
                 found = index.explain([Clause(name, 1.0) for name in expected], document.id)
             except QueryError as error:
-                raise EngineError(
+                raise NotPublished(
                     f"The index {index.name!r} lacks the document {document.id!r} of the corpus",
-                    "Load the corpus again.",
+                    _AGAIN,
                 ) from error
             if not _alike(expected, found):
-                raise EngineError(
+                raise NotPublished(
                     f"The index {index.name!r} scores the document {document.id!r} with "
                     f"{sum(found.values()):g}, where its weights sum to "
                     f"{sum(expected.values()):g}",
-                    "Load the corpus again.",
+                    _AGAIN,
                 )
 
 

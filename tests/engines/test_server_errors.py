@@ -75,8 +75,8 @@ def test_a_refused_request_is_sent_once_and_named(
     assert f"{stubbed.name} at {stub.url} answers {status}" in str(caught.value)
     assert html or "some_exception: for some reason" in str(caught.value)
     assert stub.requests == [
-        "HEAD /docs",
-        "POST /docs/_bulk?filter_path=items.*.status,items.*.error",
+        "GET /docs/_settings/index.uuid?filter_path=*.settings.index.uuid",
+        "POST /docs/_bulk?filter_path=items.*.status,items.*.error,items.*.result",
     ]
     if kind is AccessDenied:
         for variable in ("SPLADE_ES_API_KEY", "SPLADE_ES_USERNAME", "SPLADE_ES_PASSWORD"):

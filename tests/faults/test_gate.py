@@ -82,7 +82,7 @@ def test_a_bad_corpus_leaves_what_is_live_as_it_is(
     assert reason in str(caught.value) and "Mend the corpus, or raise" in str(caught.value)
     assert live.count() == 5 and live.search("heart attack")
     # the remedy that the message names
-    accepted = {"max_rejected": 9, "max_empty": 1.0, "max_shrink": 1.0}
+    accepted: dict[str, Any] = {"max_rejected": 9, "max_empty": 1.0, "max_shrink": 1.0}
     if what != "the wrong key":  # of which nothing can be made
         if how == "alias":
             settings["resume"] = True
