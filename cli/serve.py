@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Any
 
 import click
@@ -46,12 +47,13 @@ def serve(index_name: str, url: str | None, host: str, port: int, **settings: An
         documents = load_document_encoder(
             searcher.encoder.name, searcher.meta.max_length, interactive=True
         )
-        # otherwise a page of another site could reach it, by a name that stands for this machine
-        hosts = ["127.0.0.1", "localhost", host]
-        if host == "0.0.0.0":
-            hosts = ["*"]
-            click.echo("Everyone who reaches this machine can search the index.", err=True)
-        app = make_app(searcher, documents, hosts)
         with listen(host, port) as listening:
-            click.echo(f"http://{host}:{listening.getsockname()[1]}  (Ctrl-C ends it)")
+            address, port = listening.getsockname()[:2]
+            # else a page of another site could reach it, by a name that stands for this machine
+            hosts = ["127.0.0.1", "localhost", host]
+            if ip_address(address).is_unspecified:  # as an empty host or "0" becomes, too
+                hosts = ["*"]
+                click.echo("Everyone who reaches this machine can search the index.", err=True)
+            app = make_app(searcher, documents, hosts)
+            click.echo(f"http://{host or address}:{port}  (Ctrl-C ends it)")
             uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])

@@ -18,7 +18,7 @@ from splade_es.encoders.devices import pick_device
 from splade_es.encoders.load import load_query_encoder
 from splade_es.encoders.torch_encoder import Encoder
 from splade_es.errors import ModelError
-from splade_es.models.pretrained import quiet_transformers
+from splade_es.models.pretrained import quiet_transformers, why_not_trusted
 
 _BATCH = {"cpu": 32, "cuda": 128, "mps": 32}
 # The ranking losses of sentence-transformers multiply a cosine by this by default: the products are
@@ -48,12 +48,12 @@ def load_teacher(name: str) -> Teacher:
     """
     try:
         with quiet_transformers():
-            config = transformers.AutoConfig.from_pretrained(name)
+            config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
             found = cached_file(name, "modules.json", _raise_exceptions_for_missing_entries=False)
         modules = json.loads(Path(found).read_bytes()) if found else []
         kinds = {str(module["type"]).rpartition(".")[2] for module in modules}
     except Exception as error:  # transformers raises whatever its parsers raise
-        why = (
+        why = why_not_trusted(error) or (
             "there is no readable model config in this directory"
             if os.path.isdir(name)
             else "there is no such directory, and the Hugging Face hub gave no such model"

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from filelock import lock_descriptor
+
 from splade_es.errors import SpladeEsError
 
 
@@ -113,3 +115,12 @@ def replacing_files(directory: str | os.PathLike[str], last: str) -> Iterator[Pa
             place = target / path.relative_to(part)
             place.parent.mkdir(exist_ok=True)
             path.replace(place)
+
+
+def lock(file: IO[bytes]) -> bool:
+    """Lock an open file, without waiting; False where another process has it locked.
+
+    The system releases the lock when the file is closed, or the process ends, however it ends.
+    Raises OSError where the file system has no locks.
+    """
+    return lock_descriptor(file.fileno(), blocking=False)

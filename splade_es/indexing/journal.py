@@ -16,8 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from filelock import lock_descriptor
-
+from splade_es.data.files import lock
 from splade_es.data.rejects import Rejects
 from splade_es.errors import CorpusError
 from splade_es.records import Document, Item, Rejected, document_of
@@ -280,12 +279,9 @@ def _read(path: Path, lines: list[bytes]) -> tuple[dict[str, Any], list[Done]]:
 
 
 def _lock(file: BinaryIO, path: Path) -> None:
-    """Lock the journal itself, so that no lock file is ever left beside it.
-
-    The system releases the lock when the process ends, however it ends.
-    """
+    """Lock the journal itself, so that no lock file is ever left beside it."""
     try:
-        locked = lock_descriptor(file.fileno(), blocking=False)
+        locked = lock(file)
     except OSError as error:  # the file system has no locks
         raise CorpusError(
             f"{path}: the journal cannot be locked ({error.strerror})",

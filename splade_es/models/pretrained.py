@@ -31,9 +31,10 @@ def load_pretrained(
         raise ModelError(f"{name}: no such directory", "Name a model directory or a hub model.")
     try:
         with quiet_transformers():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+            # by default transformers asks on the terminal whether to run the model's code
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             mlm, info = transformers.AutoModelForMaskedLM.from_pretrained(
-                name, output_loading_info=True, dtype=torch.float32
+                name, output_loading_info=True, dtype=torch.float32, trust_remote_code=False
             )
     except Exception as error:  # transformers passes on whatever its parsers raise
         raise ModelError(_why_not_loaded(name, error), _LOAD_HINT) from error
@@ -61,7 +62,16 @@ def quiet_transformers() -> Iterator[None]:
             transformers.logging.enable_progress_bar()
 
 
+def why_not_trusted(error: Exception) -> str | None:
+    """What a person is told where transformers would have to run the code of a model."""
+    if "trust_remote_code" not in str(error):
+        return None
+    return "it has Python code of its own, and the code of a model is never run"
+
+
 def _why_not_loaded(name: str, error: Exception) -> str:
+    if code := why_not_trusted(error):
+        return f"{name}: {code}"
     if not Path(name).is_dir():
         return f"{name}: there is no such directory, and no such model on the Hugging Face hub"
     try:

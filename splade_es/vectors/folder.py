@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 
 from splade_es.data.corpus import check_rejects, open_corpus
@@ -106,8 +107,8 @@ class EncodeFolder:
         with (
             rejects_file(Path(self._rejects_path), fail_fast) as rejects,
             open_encoder(self._model, self._settings) as encoder,
+            closing(self._open_writer(encoder)) as writer,
         ):
-            writer = self._open_writer(encoder)
             try:
                 items = writer.remaining(self._items)
                 for item in encode_documents(items, encoder, self._quantizer, rejects):

@@ -20,6 +20,7 @@ import numpy as np
 
 from splade_es.data.files import atomic_file
 from splade_es.errors import CorpusError
+from splade_es.features import vocabulary_sha256
 from splade_es.index_meta import IndexMeta
 from splade_es.quantize import Quantizer
 from splade_es.records import Document, Encoded, Quantized
@@ -169,7 +170,7 @@ def import_pyarrow() -> tuple[Any, Any]:
 def _open(path: Path) -> VectorFolder:
     meta, vocabulary = read_json(path / META), read_json(path / VOCABULARY)
     try:
-        return VectorFolder(
+        folder = VectorFolder(
             path,
             IndexMeta.from_dict(meta),
             Quantizer(meta["scale"], meta["top_k"], meta["threshold"]).settings,
@@ -180,6 +181,12 @@ def _open(path: Path) -> VectorFolder:
         raise CorpusError(
             f"{path / META}: not written by splade-es ({error})", "Encode the corpus again."
         ) from error
+    if vocabulary_sha256(folder.vocabulary) != folder.meta.vocabulary:
+        raise CorpusError(
+            f"{path / VOCABULARY}: not the vocabulary that the vectors were made with",
+            "Encode the corpus again.",
+        )
+    return folder
 
 
 def _unreadable(path: Path, error: Exception) -> CorpusError:

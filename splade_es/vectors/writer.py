@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from splade_es.data.files import atomic_file
+from splade_es.data.files import atomic_file, lock
 from splade_es.encoders.base import Precision
 from splade_es.errors import CorpusError
 from splade_es.index_meta import IndexMeta
@@ -28,6 +28,8 @@ from splade_es.vectors.parquet import (
 #: Documents of a part: so many are held in memory, and encoded again after a kill -9.
 PART_DOCUMENTS = 2048
 
+# A file whose lock is that of the folder; it stays there, empty.
+_LOCK = ".lock"
 _ANOTHER_CORPUS = "Resume with the corpus it was begun with, or choose another `output`."
 
 
@@ -55,7 +57,11 @@ class VectorWriter:
     ------
     CorpusError
         The folder exists and is not to be resumed, was begun with another model or other settings,
-        or cannot be written; or pyarrow is not installed.
+        cannot be written, or another process writes it; or pyarrow is not installed.
+
+    Notes
+    -----
+    Close it at the end: until then no other writer can open the folder.
     """
 
     def __init__(
@@ -77,10 +83,16 @@ class VectorWriter:
             "precision": precision,
         }
         check_output(self._folder, resume)
-        if is_vector_folder(self._folder):
-            self._check_settings()
-        else:
-            self._begin(vocabulary)
+        self._lock = _open_lock(self._folder)
+        try:
+            check_output(self._folder, resume)  # another process may just have written it
+            if is_vector_folder(self._folder):
+                self._check_settings()
+            else:
+                self._begin(vocabulary)
+        except BaseException:
+            self._lock.close()
+            raise
         self._number = len(list_parts(self._folder))
         self._part: list[Encoded] = []
         self._part_documents = part_documents
@@ -126,11 +138,11 @@ class VectorWriter:
         self._write_meta(documents)
         return documents
 
+    def close(self) -> None:
+        """Let others write the folder. Safe to call twice."""
+        self._lock.close()
+
     def _begin(self, vocabulary: list[str]) -> None:
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _not_created(self._folder, error) from error
         with atomic_file(self._folder / VOCABULARY, CorpusError) as file:
             json.dump(vocabulary, file, ensure_ascii=False)
         self._write_meta(None)
@@ -179,12 +191,28 @@ def check_output(folder: Path, resume: bool) -> None:
             )
         return
     try:
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and any(path.name != _LOCK for path in folder.iterdir()):
             raise CorpusError(
                 f"{folder}: contains something other than vectors", "Choose another `output`."
             )
     except OSError as error:
         raise _not_created(folder, error) from error
+
+
+def _open_lock(folder: Path) -> BinaryIO:
+    """Make the folder and lock it. Raises CorpusError if another process has."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / _LOCK, "ab")  # noqa: SIM115 - the writer closes it
+        if lock(file):
+            return file
+        file.close()
+    except OSError as error:
+        raise _not_created(folder, error) from error
+    raise CorpusError(
+        f"{folder}: another process is writing vectors into it",
+        "Wait until it ends, or choose another `output`.",
+    )
 
 
 def _not_created(folder: Path, error: OSError) -> CorpusError:

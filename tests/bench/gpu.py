@@ -241,6 +241,7 @@ def to_parquet(encoder: Any, documents: list[Any], folder: str) -> Iterator[obje
         writer = VectorWriter(
             Path(path, "vectors"), encoder.vocabulary, meta, quantizer, encoder.precision
         )
+        stack.callback(writer.close)
         for item in encode_documents(iter(documents), encoder, quantizer, rejects):
             writer.add(item)
             yield item

@@ -153,6 +153,17 @@ def test_the_command_says_what_is_missing(home: Path, corpus_file: Path, tiny_mo
     assert "There is no index 'nothing'" in run("serve", "--index", "nothing").stderr
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "0", "", "127.0.0.1"])
+def test_who_can_reach_the_page_is_said_however_the_host_is_written(
+    home: Path, corpus_file: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    assert run("index", corpus_file, "--model", tiny_model, "--index", "texts").exit_code == 0
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)
+    result = run("serve", "--index", "texts", "--host", host, "--port", "0")
+    assert result.exit_code == 0
+    assert ("Everyone who reaches this machine" in result.stderr) == (host != "127.0.0.1")
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")

@@ -1,5 +1,6 @@
 """Loading, forward and saving, held against transformers and sentence-transformers."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from splade_es.errors import ModelError
 from splade_es.models.files import fingerprint
 from splade_es.models.model import SpladeModel
 from splade_es.models.pair import EncoderPair
+from splade_es.training.teachers import load_teacher
 
 TEXT_LIST = list(TEXTS.values())
 
@@ -173,6 +175,25 @@ def test_a_directory_without_a_model(tmp_path: Path) -> None:
     assert message(str(tmp_path)).startswith(
         f"{tmp_path}: there is no model in this directory. Name "
     )
+
+
+def test_the_code_of_a_model_is_never_run(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    config = json.loads((model / "config.json").read_text())
+    config["model_type"] = "own"
+    config["auto_map"] = {"AutoConfig": "own.Own", "AutoModelForMaskedLM": "own.Model"}
+    (model / "config.json").write_text(json.dumps(config))
+    ran = tmp_path / "ran"
+    (model / "own.py").write_text(f"open({str(ran)!r}, 'w').close()")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    with pytest.raises(ModelError, match="the code of a model is never run"):
+        SpladeModel.load(model)
+    with pytest.raises(ModelError, match="the code of a model is never run"):
+        load_teacher(str(model))
+    assert not ran.exists()
 
 
 def test_a_missing_directory(tmp_path: Path) -> None:

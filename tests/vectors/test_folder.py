@@ -253,3 +253,35 @@ def test_ctrl_c_says_how_to_continue(
     )
     result = run(*args, "--resume")
     assert result.stdout.startswith("v: 5 documents, 3 of them encoded now")
+
+
+def test_two_writers_do_not_write_one_folder(corpus: Path, encoder: Encoder) -> None:
+    def begin() -> EncodeFolder:
+        settings: Any = {"rejects": str(corpus.with_name("rejects"))}
+        return EncodeFolder(
+            str(corpus), str(corpus.with_name("v")), encoder, settings, part_documents=10
+        )
+
+    late = begin()  # both look at the folder before either writes
+    first = begin().steps()
+    next(first)
+    with pytest.raises(CorpusError, match="already contains vectors"):
+        follow(late.steps(), None)
+    with pytest.raises(CorpusError, match="another process is writing vectors into it"):
+        write(corpus, encoder, resume=True)
+    first.close()
+    with pytest.raises(CorpusError, match="already contains vectors"):
+        write(corpus, encoder)
+    write(corpus, encoder, resume=True)
+    same(corpus.with_name("v"), expected(corpus, encoder))
+
+
+def test_a_vocabulary_of_other_vectors_is_refused(corpus: Path, encoder: Encoder) -> None:
+    write(corpus, encoder)
+    path = corpus.with_name("v") / "vocabulary.json"
+    path.write_text(json.dumps(json.loads(path.read_text())[::-1]))
+    with pytest.raises(CorpusError) as caught:
+        open_vectors(path.parent)
+    assert str(caught.value) == (
+        f"{path}: not the vocabulary that the vectors were made with. Encode the corpus again."
+    )
