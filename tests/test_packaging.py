@@ -35,8 +35,8 @@ LINKED = ("cli", "training", "mappings")
 #: Beside the packages, what a source distribution has.
 WITH_SOURCES = ("compose", "tests")
 FILES = (
-    "CHANGELOG.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "constraints.txt",
-    "pyproject.toml",
+    "CHANGELOG.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "SECURITY.md",
+    "constraints.txt", "pyproject.toml",
 )  # fmt: skip
 
 
