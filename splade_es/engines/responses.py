@@ -42,6 +42,10 @@ def reason(error: Any) -> str:
     return f"{cause.get('type')}: {cause.get('reason')}"
 
 
+# An index that is blocked or closed refuses every document; with 429 the disk is too full for now.
+_CLOSED = ("cluster_block_exception", "index_closed_exception")
+
+
 def engine_error(
     status: int, body: Any, server: str, retry_after: str | None = None
 ) -> EngineError:
@@ -58,6 +62,10 @@ def engine_error(
         return index_missing(index, server)
     if kind == "resource_already_exists_exception":
         return index_exists(index, server)
+    if kind in _CLOSED and status not in TRY_LATER:
+        return EngineError(
+            f"{server} takes no documents ({detail})", "Open the index, or lift its block."
+        )
     says = f"{server} answers {status}" + (f" ({detail})" if detail else "")
     if status in (401, 403):
         return AccessDenied(
@@ -126,6 +134,12 @@ def bulk_results(body: Any, server: str) -> list[ItemResult]:
             results.append(_DROPPED if dropped else ItemResult(outcome["status"]))
         elif isinstance(error, Mapping) and error.get("type") == "index_not_found_exception":
             raise engine_error(404, outcome, server)
+        elif (
+            isinstance(error, Mapping)
+            and error.get("type") in _CLOSED
+            and (outcome["status"] not in TRY_LATER)
+        ):
+            raise engine_error(outcome["status"], outcome, server)  # of all documents, not of one
         else:
             results.append(ItemResult(outcome["status"], reason(error)))
     return results

@@ -112,10 +112,9 @@ class IndexRequests:
             self.own_mapping()
         return self.transport.known[self.name]
 
-    def uuid(self, *, once: bool = False) -> str:
-        """The uuid of the index. once: see `send`."""
-        path = "/_settings/index.uuid?filter_path=*.settings.index.uuid"
-        answer = self.send("GET", path, once=once)
+    def uuid(self) -> str:
+        """The uuid of the index."""
+        answer = self.send("GET", "/_settings/index.uuid?filter_path=*.settings.index.uuid")
         return str(next(iter(answer.values()))["settings"]["index"]["uuid"])
 
     def targets(self) -> list[str]:

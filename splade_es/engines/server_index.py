@@ -142,7 +142,7 @@ class ServerIndex(ServerSearches):
         self._uuid = self.uuid()
 
     def _check_uuid(self) -> None:
-        uuid = self._requests.uuid(once=True)
+        uuid = self.uuid()
         if self._uuid not in (None, uuid):
             raise IndexReplaced(
                 f"The index {self.name!r} on {self._server} was deleted and created again",

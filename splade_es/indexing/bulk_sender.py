@@ -20,6 +20,9 @@ from splade_es.records import Action, ItemResult
 # Bytes of a request. Both servers are fastest with a few MB, and a resend should be cheap.
 _SMALLEST, _FIRST = 64_000, 1_000_000
 _MOST_CONNECTIONS = 8
+# A document that is refused alone, again and again, for this reason is too large for the server.
+# Any other reason, such as a disk that is too full, is none of the document's.
+_NO_MEMORY = "circuit_breaking_exception"
 # A larger request, or one more connection, is kept if the rate grows by this factor.
 _WORTH = 1.05
 
@@ -219,7 +222,8 @@ class BulkSender(Generic[_Request]):
             except Unavailable as error:
                 # some of it may have been applied, but an id and its content stay the same
                 problem = error
-                if error.status == 429 and len(left) == 1 and attempt + 1 == ATTEMPTS:
+                last = len(left) == 1 and attempt + 1 == ATTEMPTS
+                if last and error.status == 429 and _NO_MEMORY in error.message:
                     results[left[0]] = ItemResult(429, error.message)
                     return results
             else:
@@ -229,10 +233,9 @@ class BulkSender(Generic[_Request]):
                 if not left:
                     return results
                 refusal = results[left[0]]
-                if len(left) == 1 and refusal.status == 429 and attempt + 1 == ATTEMPTS:
-                    return (
-                        results  # alone, and still refused: too large for the memory of the server
-                    )
+                last = len(left) == 1 and attempt + 1 == ATTEMPTS
+                if last and refusal.status == 429 and _NO_MEMORY in refusal.reason:
+                    return results
                 problem = Unavailable(
                     f"{self._index.engine.name} at {self._index.engine.where} is overloaded "
                     f"({refusal.status}: {refusal.reason})",

@@ -202,3 +202,26 @@ def test_what_a_pipeline_drops_is_not_counted(
     assert (done.indexed, done.unchanged, done.rejected) == (3, 1, 1)
     assert done.first_rejected and "an ingest pipeline dropped it" in done.first_rejected.reason
     assert index.count() == 4
+
+
+def test_an_index_that_takes_no_documents_ends_the_load_at_once(
+    engine: splade_es.Engine, name: str, tiny_model: str, tmp_path: Path, server: ServerEngine
+) -> None:
+    index = engine.index(name)
+    index.load(corpus(tmp_path, GOOD), tiny_model)
+    lines = [{"_id": f"new{n}", "text": "vitamin milk"} for n in range(300)]
+    path, rejects = corpus(tmp_path, lines, "new.jsonl"), tmp_path / "rejects"
+    for method, at, body in (
+        ("POST", "_close", ()), ("PUT", "_settings", [{"index.blocks.write": True}]),
+    ):  # fmt: skip
+        server.request(method, f"/{name}/{at}", *body)
+        with pytest.raises(splade_es.EngineError, match="takes no documents") as caught:
+            index.load(path, tiny_model, rejects=str(rejects))
+        assert "Open the index, or lift its block." in str(caught.value)
+        assert not rejects.exists() or not rejects.read_text()
+        if at == "_close":
+            server.request("POST", f"/{name}/_open")
+    assert "continue with `resume`" in str(caught.value)
+    server.request("PUT", f"/{name}/_settings", {"index.blocks.write": False})
+    assert index.load(path, tiny_model, rejects=str(rejects), resume=True).indexed == 300
+    assert index.count() == 305

@@ -181,8 +181,11 @@ def test_what_passes_later_is_sent_again_and_nothing_is_lost(
     assert (summary.indexed, summary.rejected) == (4, 0) and engine.index("x").count() == 4
 
 
+NO_MEMORY = "circuit_breaking_exception: Data too large"
+
+
 def full(bulk: Bulk, actions: Sequence[Action]) -> list[ItemResult]:
-    return [ItemResult(429, "no memory")] * len(actions)
+    return [ItemResult(429, NO_MEMORY)] * len(actions)
 
 
 @pytest.mark.usefixtures("quick")
@@ -197,7 +200,23 @@ def test_a_document_too_large_for_the_server_is_set_aside(encoder: Encoder, tmp_
     assert sorted(engine.requests) == [["a"], *[["b"]] * 9, ["c", "d"]]
     assert (summary.indexed, summary.rejected) == (3, 1) and engine.index("x").count() == 3
     (reject,) = [json.loads(line) for line in (tmp_path / "rejects").read_text().splitlines()]
-    assert reject["reason"] == "local refused it (429): no memory"
+    assert reject["reason"] == f"local refused it (429): {NO_MEMORY}"
+    engine.close()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_disk_that_stays_full_sets_no_document_aside(encoder: Encoder, tmp_path: Path) -> None:
+    blocked = "cluster_block_exception: index [x] blocked by: [TOO_MANY_REQUESTS/12/disk usage]"
+
+    def flooded(bulk: Bulk, actions: Sequence[Action]) -> list[ItemResult]:
+        return [ItemResult(429, blocked)] * len(actions)
+
+    engine = Faltering(tmp_path, [flooded] * 9)
+    with pytest.raises(Unavailable) as caught:
+        load([Document("a", "heart " * 700_000)], encoder, engine, "x", tmp_path / "rejects")
+    assert str(caught.value) == (
+        f"local at {tmp_path} is overloaded (429: {blocked}). Try again later."
+    )
     engine.close()
 
 
@@ -208,7 +227,7 @@ def test_a_server_that_stays_full_ends_the_load(encoder: Encoder, tmp_path: Path
     with pytest.raises(Unavailable) as caught:
         load(documents, encoder, engine, "x", tmp_path / "rejects")
     assert str(caught.value) == (
-        f"local at {tmp_path} is overloaded (429: no memory). Try again later."
+        f"local at {tmp_path} is overloaded (429: {NO_MEMORY}). Try again later."
     )
     engine.close()
 
