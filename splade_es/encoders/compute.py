@@ -122,8 +122,7 @@ class Computer:
     def _compute(self, ids: list[NDArray[np.int32]], with_sources: bool) -> Batch:
         inputs = pad(self._model, ids, self._device)
         kind, dtype = self._device.type, self._dtype
-        # on a GPU a model for bfloat16 is all in it
-        mixed = dtype == torch.float16 or (dtype == torch.bfloat16 and kind != "cuda")
+        mixed = dtype != self._model.decoder.weight.dtype
         with attention_without_plans(self._device), torch.autocast(kind, dtype, enabled=mixed):
             hidden = self._model.hidden(**inputs)  # [B, L, d]
             found = self._filtered(hidden, inputs)

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from splade_es.encoders.batches import BatchTokenizer
 from splade_es.encoders.torch_encoder import Encoder
+from splade_es.models.head import uses_kernel
 
 _MATRIX = 8192  # rows and columns of the product that is measured
 _COPIED = 2**30  # bytes
@@ -48,12 +49,8 @@ def count_work(encoder: Encoder, texts: Sequence[str]) -> Work:
     with FlopCounterMode(display=False) as counter, _Traffic() as traffic:
         list(encoder.encode(texts))
     flops, moved = counter.get_total_flops(), traffic.bytes
-    if (
-        encoder.device.type == "cuda"
-        and encoder.pooling == "max"
-        and encoder.dtype != torch.float32
-    ):
-        # its kernel is not seen: it reads hidden states and decoder, and writes the maxima
+    if uses_kernel(encoder.device, encoder.dtype, encoder.model.pooling):
+        # it is not seen: it reads hidden states and decoder, and writes the maxima
         weight = encoder.model.decoder.weight  # [V, d]
         tokens = sum(BatchTokenizer(encoder.model, encoder.max_length)(list(texts)).lengths)
         flops += 2 * tokens * weight.numel()

@@ -42,8 +42,10 @@ def reason(error: Any) -> str:
     return f"{cause.get('type')}: {cause.get('reason')}"
 
 
-# An index that is blocked or closed refuses every document; with 429 the disk is too full for now.
-_CLOSED = ("cluster_block_exception", "index_closed_exception")
+def _takes_nothing(kind: str | None, status: int) -> bool:
+    """Whether an index is blocked or closed; with 429 the disk is too full for now."""
+    closed = kind in ("cluster_block_exception", "index_closed_exception")
+    return closed and status not in TRY_LATER
 
 
 def engine_error(
@@ -62,7 +64,7 @@ def engine_error(
         return index_missing(index, server)
     if kind == "resource_already_exists_exception":
         return index_exists(index, server)
-    if kind in _CLOSED and status not in TRY_LATER:
+    if _takes_nothing(kind, status):
         return EngineError(
             f"{server} takes no documents ({detail})", "Open the index, or lift its block."
         )
@@ -128,20 +130,15 @@ def bulk_results(body: Any, server: str) -> list[ItemResult]:
     results = []
     for item in body["items"]:
         ((operation, outcome),) = item.items()
-        error = outcome.get("error")
+        error, status = outcome.get("error"), outcome["status"]
+        kind = error.get("type") if isinstance(error, Mapping) else None
         if not error:
             dropped = operation == "index" and outcome.get("result") == "noop"
-            results.append(_DROPPED if dropped else ItemResult(outcome["status"]))
-        elif isinstance(error, Mapping) and error.get("type") == "index_not_found_exception":
-            raise engine_error(404, outcome, server)
-        elif (
-            isinstance(error, Mapping)
-            and error.get("type") in _CLOSED
-            and (outcome["status"] not in TRY_LATER)
-        ):
-            raise engine_error(outcome["status"], outcome, server)  # of all documents, not of one
+            results.append(_DROPPED if dropped else ItemResult(status))
+        elif kind == "index_not_found_exception" or _takes_nothing(kind, status):
+            raise engine_error(status, outcome, server)  # of all documents, not of one
         else:
-            results.append(ItemResult(outcome["status"], reason(error)))
+            results.append(ItemResult(status, reason(error)))
     return results
 
 

@@ -15,10 +15,7 @@ from splade_es.engines.base import (
     IndexUpdates,
     check_field_type,
 )
-from splade_es.engines.responses import (
-    bulk_results,
-    parts,
-)
+from splade_es.engines.responses import bulk_results, parts
 from splade_es.engines.server_admin import (
     WHOLE,
     IndexRequests,

@@ -222,10 +222,7 @@ class BulkSender(Generic[_Request]):
             except Unavailable as error:
                 # some of it may have been applied, but an id and its content stay the same
                 problem = error
-                last = len(left) == 1 and attempt + 1 == ATTEMPTS
-                if last and error.status == 429 and _NO_MEMORY in error.message:
-                    results[left[0]] = ItemResult(429, error.message)
-                    return results
+                refusal = ItemResult(error.status, error.message)
             else:
                 for i, result in zip(left, answers, strict=True):
                     results[i] = result
@@ -233,18 +230,19 @@ class BulkSender(Generic[_Request]):
                 if not left:
                     return results
                 refusal = results[left[0]]
-                last = len(left) == 1 and attempt + 1 == ATTEMPTS
-                if last and refusal.status == 429 and _NO_MEMORY in refusal.reason:
-                    return results
                 problem = Unavailable(
                     f"{self._index.engine.name} at {self._index.engine.where} is overloaded "
                     f"({refusal.status}: {refusal.reason})",
                     "Try again later.",
                     status=refusal.status,
                 )
+            last = attempt + 1 == ATTEMPTS
+            if last and len(left) == 1 and refusal.status == 429 and _NO_MEMORY in refusal.reason:
+                results[left[0]] = refusal
+                return results
             with self._change:
                 self._pace.overloaded()
-            if attempt + 1 == ATTEMPTS or self._stopping.wait(pause(attempt, problem)):
+            if last or self._stopping.wait(pause(attempt, problem)):
                 raise problem
             if len(left) > 1 and size * len(left) // len(actions) > self._pace.size:
                 break

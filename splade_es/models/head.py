@@ -68,8 +68,8 @@ def splade_head(
         float32, all >= 0. A row without any token is all zeros. With max pooling the gradient of
         `weight` is a sparse tensor without the rows of tokens that are active in no text.
     """
-    if kernel is None:  # products of float32 are no work of the tensor cores: cuBLAS is faster
-        kernel = hidden.is_cuda and hidden.dtype != torch.float32 and _kernel_works()
+    if kernel is None:
+        kernel = uses_kernel(hidden.device, hidden.dtype, pooling)
     if pooling == "max" and kernel:
         logits = _MaxByKernel.apply(hidden, mask, weight, bias)  # [B, V]
         return activate(logits, activation)
@@ -80,6 +80,13 @@ def splade_head(
         return cast(Tensor, _SumOfActivations.apply(tokens, weight, bias, lengths, twice))
     logits = _MaxOfLogits.apply(tokens, weight, bias, lengths)  # [B, V]
     return activate(logits, activation)
+
+
+def uses_kernel(device: torch.device, dtype: torch.dtype, pooling: Pooling) -> bool:
+    """Return whether `splade_head` uses the Triton kernel of its own accord."""
+    # products of float32 are no work of the tensor cores: cuBLAS is faster
+    half = dtype != torch.float32
+    return device.type == "cuda" and half and pooling == "max" and _kernel_works()
 
 
 def activate(logits: Tensor, activation: Activation) -> Tensor:

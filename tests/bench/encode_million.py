@@ -19,46 +19,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from random_model import write_model
 from splade_es.data.corpus import read_documents
 from splade_es.records import Document
 
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = 12  # of a passage
 SAMPLES = 12
-
-
-def write_model(texts: list[str], path: Path) -> None:
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.train_from_iterator(
-        texts, trainers.WordPieceTrainer(vocab_size=4000, special_tokens=SPECIAL)
-    )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        model_max_length=64,
-        **{f"{token[1:-1].lower()}_token": token for token in SPECIAL},
-    )
-    torch.manual_seed(0)
-    model = BertForMaskedLM(
-        BertConfig(
-            vocab_size=len(fast), hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
-            intermediate_size=256, max_position_embeddings=64, initializer_range=0.3,
-        )
-    )  # fmt: skip
-    with torch.no_grad():  # about a hundred terms a document
-        inputs = fast([text[:80] for text in texts[:50]], return_tensors="pt", padding=True)
-        largest = model(**inputs).logits.amax(dim=1)  # [50, V]
-        model.cls.predictions.bias.sub_(largest.flatten().quantile(0.975))
-    model.save_pretrained(path)
-    fast.save_pretrained(path)
 
 
 def passages(texts: list[str]) -> Iterator[str]:
@@ -88,7 +56,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model, corpus = Path(folder, "model"), Path(folder, "corpus.jsonl")
         vectors = Path(folder, "vectors")
-        write_model(texts, model)
+        write_model(texts, model, "tiny", share=0.025)
         with corpus.open("w") as file:
             for number, text in enumerate(itertools.islice(passages(texts), args.count)):
                 file.write(json.dumps({"_id": str(number), "text": text}) + "\n")
