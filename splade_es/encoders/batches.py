@@ -119,6 +119,8 @@ class BatchTokenizer:
     def _encode(self, texts: list[str]) -> list[Any]:
         if self._fast is not None:
             return cast("list[Any]", self._fast.encode_batch_fast(texts))
+        if not texts:  # the share of a process may be none, and transformers takes no empty list
+            return []
         with self._lock:
             encoded = self._tokenizer(texts, truncation=True, max_length=self._length)
         return cast("list[Any]", encoded["input_ids"])
