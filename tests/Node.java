@@ -8,6 +8,7 @@ public class Node {
         runner.onBuild((number, settings) -> {
             settings.put("node.name", args[1]);
             settings.put("discovery.type", "zen");
+            settings.putList("node.roles", "cluster_manager", "data", "ingest");
             settings.put("http.port", args[2]);
             settings.put("transport.port", args[3]);
             settings.putList("cluster.initial_cluster_manager_nodes", args[4].split(","));
@@ -15,7 +16,8 @@ public class Node {
             settings.put("cluster.routing.allocation.disk.threshold_enabled", false);
         });
         runner.build(OpenSearchRunner.newConfigs()
-            .basePath(args[0]).numOfNode(1).clusterName("splade-es-three"));
+            .basePath(args[0]).numOfNode(1).clusterName("splade-es-three")
+            .pluginTypes("org.opensearch.ingest.common.IngestCommonModulePlugin"));
         Thread.currentThread().join();
     }
 }

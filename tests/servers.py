@@ -30,9 +30,11 @@ CACHE = TESTS.parent / ".cache" / "servers"
 OPENSEARCH, OPENSEARCH_OLD = "3.5.0", "3.2.0"
 ELASTICSEARCH, ELASTICSEARCH_OLD = "9.5.0", "8.19.21"
 STARTUP_SECONDS = 180
-#: Users of the Elasticsearch started here: a superuser, one who may look but not write, and one
-#: who may no more than load and search books*, as the README says.
-USER, READER, LOADER, PASSWORD = "tester", "reader", "loader", "splade-tests"
+#: Users of the Elasticsearch started here: a superuser, one who may look but not write, one who may
+#: no more than load and search books*, as the README says, and one who may create documents there
+#: but not replace them.
+USER, READER, LOADER, CREATOR = "tester", "reader", "loader", "creator"
+PASSWORD = "splade-tests"
 LOADER_PRIVILEGES = (
     "create_index", "index", "delete", "read", "view_index_metadata", "maintenance",
 )  # fmt: skip
@@ -111,6 +113,11 @@ class Server:
         """Whether it came up."""
         assert self._process is not None
         return _answers(self._process, self.url)
+
+    def hang(self) -> None:
+        """Answer nothing more, and keep every connection."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
 
     def kill(self) -> None:
         """kill -9, if it runs."""
@@ -204,15 +211,17 @@ def _elasticsearch(
         + "".join(f"{name}: {value}\n" for name, value in settings.items())
     )
     (home / "config/users").write_text(
-        "".join(f"{name}:{PASSWORD_BCRYPT}\n" for name in (USER, READER, LOADER))
+        "".join(f"{name}:{PASSWORD_BCRYPT}\n" for name in (USER, READER, LOADER, CREATOR))
     )
     (home / "config/users_roles").write_text(
-        f"superuser:{USER}\nreader:{READER}\nloader:{LOADER}\n"
+        f"superuser:{USER}\nreader:{READER}\nloader:{LOADER}\ncreator:{CREATOR}\n"
     )
     (home / "config/roles.yml").write_text(
         "reader: {cluster: [monitor]}\n"
         "loader: {cluster: [], indices: [{names: ['books*'], privileges: "
         f"[{', '.join(LOADER_PRIVILEGES)}]}}]}}\n"
+        "creator: {cluster: [], indices: [{names: ['books*'], privileges: "
+        "[create_doc, read, view_index_metadata, maintenance]}]}\n"
     )
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "ES_JAVA_HOME": str(java)}
     environment["ES_JAVA_OPTS"] = "-Xms512m -Xmx512m"

@@ -31,9 +31,10 @@ from splade_es.records import (
     Stored,
 )
 
-#: HTTP statuses after which the same request may succeed later: too many requests, bad gateway,
-#: unavailable, gateway timeout.
-TRY_LATER = frozenset({429, 502, 503, 504})
+#: HTTP statuses after which the same request may succeed later: timeout, too many requests, bad
+#: gateway, unavailable, gateway timeout; and what Cloudflare says of a server behind it: unknown
+#: error, connection timed out, a timeout occurred.
+TRY_LATER = frozenset({408, 429, 502, 503, 504, 520, 522, 524})
 
 FieldType = Literal["rank_features", "sparse_vector"]
 
@@ -86,8 +87,11 @@ class IndexSettings(Protocol):
     def read(self) -> dict[str, Any]:
         """All settings, as the server writes them."""
 
-    def write(self, settings: Mapping[str, Any]) -> None:
-        """Set some; None is the server's default."""
+    def write(self, settings: Mapping[str, Any], timeout: float | None = None) -> None:
+        """Set some; None is the server's default.
+
+        timeout: seconds, for a request that is then sent once only.
+        """
 
     def read_notes(self) -> dict[str, Any]:
         """All notes."""

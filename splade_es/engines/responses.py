@@ -21,6 +21,8 @@ from splade_es.records import ItemResult, ScoredId
 
 # Each version words it differently, and all name the type so.
 _FIELD_TYPE = re.compile(r"type \[(?:rank_features|sparse_vector)\]")
+# What a `default_pipeline` that does not exist is called, in items or of the whole request.
+_NO_PIPELINE = re.compile(r"pipeline with id \[.*\] does not exist")
 _PARTS = {
     **dict.fromkeys(("fdt", "fdx", "fdm"), "_source"),
     **dict.fromkeys(("doc", "pos", "pay", "tim", "tip", "tmd", "psm"), "postings"),
@@ -48,6 +50,16 @@ def _takes_nothing(kind: str | None, status: int) -> bool:
     return closed and status not in TRY_LATER
 
 
+def _refuses_all(kind: str | None, status: int, detail: str) -> bool:
+    """Whether the refusal of one document is that of every one, whatever is in it."""
+    return (
+        kind in ("index_not_found_exception", "routing_missing_exception")
+        or status in (401, 403)
+        or _NO_PIPELINE.search(detail) is not None
+        or _takes_nothing(kind, status)
+    )
+
+
 def engine_error(
     status: int, body: Any, server: str, retry_after: str | None = None
 ) -> EngineError:
@@ -69,6 +81,10 @@ def engine_error(
             f"{server} takes no documents ({detail})", "Open the index, or lift its block."
         )
     says = f"{server} answers {status}" + (f" ({detail})" if detail else "")
+    if kind == "routing_missing_exception":
+        return EngineError(says, "Load into an index whose `_routing` is not required.")
+    if _NO_PIPELINE.search(detail):
+        return EngineError(says, "Create that pipeline, or take it out of the index's settings.")
     if status in (401, 403):
         return AccessDenied(
             says,
@@ -104,7 +120,8 @@ def index_missing(index: str, server: str) -> IndexMissing:
 
 def unreachable(server: str, cause: BaseException, *, tls: bool = False) -> EngineError:
     """The error for a request that got no answer."""
-    while inner := cause.__cause__ or cause.__context__:  # past what each layer wraps around it
+    # past what each layer wraps around it, but not on to a Ctrl-C that was being handled
+    while isinstance(inner := cause.__cause__ or cause.__context__, Exception):
         cause = inner
     text = str(cause) or type(cause).__name__
     if tls:
@@ -135,8 +152,8 @@ def bulk_results(body: Any, server: str) -> list[ItemResult]:
         if not error:
             dropped = operation == "index" and outcome.get("result") == "noop"
             results.append(_DROPPED if dropped else ItemResult(status))
-        elif kind == "index_not_found_exception" or _takes_nothing(kind, status):
-            raise engine_error(status, outcome, server)  # of all documents, not of one
+        elif _refuses_all(kind, status, reason(error)):
+            raise engine_error(status, outcome, server)
         else:
             results.append(ItemResult(status, reason(error)))
     return results

@@ -154,8 +154,9 @@ class ServerSettings:
         self.write_notes = requests.write_notes
         self._requests = requests
 
-    def write(self, settings: Mapping[str, Any]) -> None:
-        self._requests.send("PUT", "/_settings", {"index": settings})
+    def write(self, settings: Mapping[str, Any], timeout: float | None = None) -> None:
+        once = timeout is not None
+        self._requests.send("PUT", "/_settings", {"index": settings}, timeout=timeout, once=once)
 
 
 class ServerAlias:

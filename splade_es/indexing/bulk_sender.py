@@ -23,6 +23,8 @@ _MOST_CONNECTIONS = 8
 # A document that is refused alone, again and again, for this reason is too large for the server.
 # Any other reason, such as a disk that is too full, is none of the document's.
 _NO_MEMORY = "circuit_breaking_exception"
+# Seconds that `stop` waits for requests in flight: a server that hangs must not hold Ctrl-C.
+_LAST_WAIT = 10.0
 # A larger request, or one more connection, is kept if the rate grows by this factor.
 _WORTH = 1.05
 
@@ -133,6 +135,7 @@ class BulkSender(Generic[_Request]):
         self._ids: set[str] = set()  # of what is queued or in flight
         self._failure: BaseException | None = None
         self._stopping = threading.Event()
+        self._stopped = False  # nobody asks for results any more
         self._change = threading.Condition()
         self._threads: list[threading.Thread] = []
 
@@ -167,10 +170,16 @@ class BulkSender(Generic[_Request]):
             self._wait_until(lambda: self.idle)
 
     def stop(self) -> None:
-        """Wait for what is in flight, and send nothing more."""
+        """Send nothing more, and wait a little for what is in flight.
+
+        A request that takes longer is never counted, so that it will be sent again.
+        """
         self._stopping.set()
+        until = time.monotonic() + _LAST_WAIT
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, until - time.monotonic()))
+        with self._change:
+            self._stopped = True
 
     def _wait_until(self, ready: Callable[[], bool]) -> None:
         while self._failure is None and not ready():
@@ -183,6 +192,8 @@ class BulkSender(Generic[_Request]):
             while request := self._take():
                 results = self._deliver(request.actions(), request.size)
                 with self._change:
+                    if self._stopped:
+                        return
                     self._finished(request, results)
                     self._pace.sent(request.size, waiting=bool(self._queue))
                     self._active -= 1

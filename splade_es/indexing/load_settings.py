@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from splade_es.engines.base import EngineIndex, IndexSettings
-from splade_es.errors import AccessDenied, EngineError
+from splade_es.errors import AccessDenied, EngineError, Interrupted
 
 # Where a setting was not set, null brings back the server's default.
 _NO_REFRESH: dict[str, Any] = {"refresh_interval": "-1"}
 _NO_REPLICAS: dict[str, Any] = {"auto_expand_replicas": "false", "number_of_replicas": "0"}
 # The values from before, while a load has changed them.
 _NOTE = "settings before the load"
+# Seconds for the way back after a failure: the server may be what failed.
+_BRIEFLY = 10.0
 
 
 def has_loading_settings(index: EngineIndex) -> bool:
@@ -50,10 +52,11 @@ def loading_settings(index: EngineIndex, *, replicas: bool = True) -> Iterator[N
         yield
     except BaseException as failure:
         try:
-            _restore(settings, before)
+            _restore(settings, before, _BRIEFLY)
         except EngineError as error:
-            raise EngineError(
-                f"{failure or 'Interrupted'}; and the index {index.name!r} is left with "
+            kind = Interrupted if isinstance(failure, KeyboardInterrupt) else EngineError
+            raise kind(
+                f"{str(failure) or 'Interrupted'}; and the index {index.name!r} is left with "
                 f"refresh_interval -1 ({error})",
                 "The next load into it restores its settings.",
             ) from failure
@@ -61,6 +64,6 @@ def loading_settings(index: EngineIndex, *, replicas: bool = True) -> Iterator[N
     _restore(settings, before)
 
 
-def _restore(settings: IndexSettings, before: dict[str, Any]) -> None:
-    settings.write(before)
+def _restore(settings: IndexSettings, before: dict[str, Any], timeout: float | None = None) -> None:
+    settings.write(before, timeout)
     settings.write_notes({_NOTE: None})

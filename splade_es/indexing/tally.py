@@ -13,9 +13,15 @@ from splade_es.indexing.journal import Done, Journal, digest, runs, total
 from splade_es.progress import LoadProgress
 from splade_es.records import ItemResult
 
+# So many documents, and none that is acknowledged: the cause is not in them.
+_ALIKE = 256
+
 
 class Tally:
     """Counts what an index acknowledges.
+
+    Until the first document is acknowledged, refusals are held back: if all are alike, the load
+    ends, and neither the journal nor the file of rejects has them.
 
     rejects: the file for what it refuses, with what reading refused; journal: takes down what is
     done; unchanged: knows what was left out.
@@ -36,6 +42,8 @@ class Tally:
         self._before = index.count()
         self._indexed = self._replaced = self._empty = self._saturated = 0
         self.refused: set[int] = set()  # numbers of documents that the engine refused
+        # requests whose documents were all refused; None once one was acknowledged
+        self._held: list[tuple[LoadRequest, list[ItemResult]]] | None = []
         self._resumed = 0
         self._left_out = 0  # by earlier runs
         if journal:
@@ -46,7 +54,36 @@ class Tally:
             self._left_out = sum(total(done.unchanged) for done in journal.done)
 
     def finished(self, request: LoadRequest, results: list[ItemResult]) -> None:
-        """Count a request whose documents are all indexed or refused."""
+        """Count a request whose documents are all indexed or refused.
+
+        Raises EngineError if the engine refuses every document for the same reason.
+        """
+        if self._held is None:
+            self._count(request, results)
+            return
+        self._held.append((request, results))
+        refused = [
+            (document, result)
+            for request, results in self._held
+            for (document, _), result in zip(request.items, results, strict=True)
+        ]
+        kinds = {(result.status, result.reason.partition(":")[0]) for _, result in refused}
+        if len(kinds) > 1 or results[0].status < 400:
+            self._release()
+        elif len(refused) >= _ALIKE:
+            document, result = min(refused, key=lambda pair: pair[0].number)
+            raise EngineError(
+                f"{self._index.engine.name} refused the first {len(refused):,} documents alike, "
+                f"{document.place} for example ({result.status}: {result.reason})",
+                "Mend what they have in common, or the index.",
+            )
+
+    def _release(self) -> None:
+        held, self._held = self._held or [], None
+        for request, results in held:
+            self._count(request, results)
+
+    def _count(self, request: LoadRequest, results: list[ItemResult]) -> None:
         refused = {}
         replaced = empty = saturated = 0
         for (document, vector), result in zip(request.items, results, strict=True):
@@ -90,7 +127,11 @@ class Tally:
         )
 
     def check_count(self) -> None:
-        """Raise EngineError if the index has fewer documents than were acknowledged."""
+        """Count what was held back: all is sent.
+
+        Raises EngineError if the index has fewer documents than were acknowledged.
+        """
+        self._release()
         expected = self._before + self._indexed - self._replaced
         if (found := self._index.count()) < expected:
             if self._journal:  # what it says is not so

@@ -177,33 +177,6 @@ def test_an_edit_of_what_was_left_out_is_noticed_on_resume(
         index.load(corpus(tmp_path, old + new), tiny_model, resume=True)
 
 
-def test_what_a_pipeline_drops_is_not_counted(
-    engine: splade_es.Engine, name: str, tiny_model: str, tmp_path: Path, server: ServerEngine
-) -> None:
-    index = engine.index(name)
-    index.load(corpus(tmp_path, GOOD[:1]), tiny_model)
-    pipeline = {"processors": [{"drop": {"if": "ctx.text.contains('eye')"}}]}
-    try:
-        server.request("PUT", f"/_ingest/pipeline/{name}", pipeline)
-    except splade_es.EngineError:
-        pytest.skip("this server comes without ingest processors")
-    settings = server.index(name).settings
-    assert settings is not None
-    settings.write({"default_pipeline": name})
-    try:
-        done = index.load(corpus(tmp_path, GOOD), tiny_model)
-    except splade_es.EngineError as error:
-        if "no ingest nodes" not in error.message:
-            raise
-        pytest.skip("this server has no ingest node")
-    finally:
-        settings.write({"default_pipeline": None})
-        server.request("DELETE", f"/_ingest/pipeline/{name}")
-    assert (done.indexed, done.unchanged, done.rejected) == (3, 1, 1)
-    assert done.first_rejected and "an ingest pipeline dropped it" in done.first_rejected.reason
-    assert index.count() == 4
-
-
 def test_an_index_that_takes_no_documents_ends_the_load_at_once(
     engine: splade_es.Engine, name: str, tiny_model: str, tmp_path: Path, server: ServerEngine
 ) -> None:

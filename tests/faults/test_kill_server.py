@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -72,6 +76,31 @@ def test_a_server_killed_three_times_loses_nothing(
         over.set()
         thread.join()
     assert kills == [10, 25, 40]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_load_whose_server_hangs(
+    server: Server, tiny_model: str, tmp_path: Path
+) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    write_corpus(corpus, 20_000)
+    variables = {**os.environ, "SPLADE_ES_URL": server.url}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "splade_es", "index", str(corpus), "--index", "hung",
+         "--model", tiny_model],
+        cwd=tmp_path, env=variables, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for(tmp_path / "corpus.jsonl.hung.journal", 3)
+    server.hang()
+    time.sleep(1)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=100)
+    # ten seconds for what is in flight, and ten for the settings of the index
+    assert time.monotonic() - began < 40, stderr
+    assert "(timed out" in stderr or "Read timed out" in stderr
+    assert process.returncode == 130 and "Traceback" not in stderr
+    assert "refresh_interval -1" in stderr and "--resume" in stderr
 
 
 def check(server: Server, texts: dict[str, str], done: LoadProgress) -> None:
