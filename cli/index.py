@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from splade_es.cli.options import (
+    JSON_FILE,
     encoding_options,
     json_option,
     model_option,
@@ -82,6 +83,32 @@ if TYPE_CHECKING:
     help="What a new index keeps in _source. Without the vectors it is half as large and finds the "
     "same, but hits show no weights, and an update or a reindex of a document loses its vector.",
 )
+@click.option("--shards", type=click.IntRange(1), help="Shards of a new index.  [default: 1]")
+@click.option(
+    "--replicas",
+    type=click.IntRange(0),
+    help="Replicas of a new index.  [default: one where there is a second node]",
+)
+@click.option(
+    "--analyzer",
+    help="Analyzer of title and text in a new index, for BM25: one of the server's, such as "
+    "german.  [default: words without English stop words]",
+)
+@click.option(
+    "--mapping",
+    type=JSON_FILE,
+    default={},
+    metavar="FILE",
+    help="JSON that is laid over the mapping of a new index, "
+    'e.g. {"properties": {"year": {"type": "integer"}}}.',
+)
+@click.option(
+    "--settings",
+    type=JSON_FILE,
+    default={},
+    metavar="FILE",
+    help="JSON that is laid over the settings of a new index.",
+)
 @model_option("It encodes CORPUS, unless that is a folder of vectors.")
 @encoding_options
 @rejects_options("lines", "CORPUS")
@@ -124,7 +151,7 @@ def index(
         done = engine.index(str(alias or index_name)).load(
             corpus,
             alias=alias is not None,
-            replicas=not no_replicas,
+            replicas_while_loading=not no_replicas,
             delete_missing=delete_missing,
             progress=lambda counts: move(counts.read, None),
             **settings,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,6 +17,30 @@ if TYPE_CHECKING:
     from splade_es.handles import Engine
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class _JsonFile(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+    """A file with one JSON object."""
+
+    name = "file"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return value
+        try:
+            content = json.loads(Path(value).read_text("utf-8"))
+        except OSError as error:
+            self.fail(f"{value} cannot be read ({error.strerror})", param, ctx)
+        except (ValueError, RecursionError) as error:
+            self.fail(f"{value} is not JSON ({error})", param, ctx)
+        if not isinstance(content, dict):
+            self.fail(f"{value} has no JSON object", param, ctx)
+        return content
+
+
+JSON_FILE = _JsonFile()
 
 
 def _trust(ctx: click.Context, param: click.Parameter, insecure: bool) -> None:

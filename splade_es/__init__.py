@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from splade_es.index_meta import IndexMeta
     from splade_es.indexing.aliases import Rollback
     from splade_es.indexing.backfill import BackfillSettings
-    from splade_es.indexing.load import LoadSettings
+    from splade_es.indexing.settings import LoadSettings
     from splade_es.inspection.dashboards import import_saved_objects, saved_objects
     from splade_es.inspection.diff import Change, diff_corpus, diff_indices, diff_texts
     from splade_es.inspection.expand import Expansion
@@ -165,7 +165,7 @@ _NAMES = {
     "index_meta": ["IndexMeta"],
     "indexing.aliases": ["Rollback"],
     "indexing.backfill": ["BackfillSettings"],
-    "indexing.load": ["LoadSettings"],
+    "indexing.settings": ["LoadSettings"],
     "inspection.dashboards": ["import_saved_objects", "saved_objects"],
     "inspection.diff": ["Change", "diff_corpus", "diff_indices", "diff_texts"],
     "inspection.expand": ["Expansion"],

@@ -19,3 +19,5 @@ MODEL_FIELD = "splade_model"
 TIME_FIELD = "splade_at"
 #: Hash of the content and of the settings of encoding: unchanged documents are not encoded again.
 HASH_FIELD = "splade_hash"
+#: The further fields of the document as index terms, see `splade_es.filter_terms`.
+FIELDS_FIELD = "splade_fields"

@@ -12,7 +12,8 @@ from splade_es.encoders.base import TextEncoder
 from splade_es.engines import base
 from splade_es.indexing.aliases import Rollback, rollback
 from splade_es.indexing.backfill import Backfill, BackfillSettings
-from splade_es.indexing.load import Load, LoadSettings
+from splade_es.indexing.load import Load
+from splade_es.indexing.settings import LoadSettings
 from splade_es.indexing.source import open_source
 from splade_es.progress import BackfillProgress, LoadProgress, follow
 from splade_es.search.searcher import Searcher

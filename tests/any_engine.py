@@ -18,7 +18,8 @@ from splade_es.encoders.base import TextEncoder, make_index_meta
 from splade_es.engines.base import Engine
 from splade_es.engines.connect import connect_engine
 from splade_es.engines.transport import to_json
-from splade_es.fields import FIELD, ID_FIELD
+from splade_es.fields import FIELD, FIELDS_FIELD, ID_FIELD, PREFIX
+from splade_es.filter_terms import filter_terms
 from splade_es.index_handle import Index
 from splade_es.index_meta import IndexMeta
 from splade_es.quantize import Quantizer
@@ -109,6 +110,8 @@ class MemorySource:
 def action(id: str, source: Mapping[Any, Any]) -> Action:
     """What indexes a document of these fields, its vector among them."""
     others = {name: value for name, value in source.items() if name not in (FIELD, ID_FIELD)}
+    further = {k: v for k, v in others.items() if k not in ("title", "text") and k[:6] != PREFIX}
+    others[FIELDS_FIELD] = filter_terms(further)
     return Action(id, to_json(others), to_json(source.get(FIELD, {})))
 
 

@@ -18,6 +18,7 @@ from splade_es.errors import EngineError, QueryError
 from splade_es.fields import PREFIX
 from splade_es.index_meta import IndexMeta
 from splade_es.limits import MAX_CLAUSES, MAX_K
+from splade_es.mappings import IndexDesign
 from splade_es.records import (
     Action,
     Clause,
@@ -27,7 +28,6 @@ from splade_es.records import (
     IndexStats,
     ItemResult,
     ScoredId,
-    Source,
     Stored,
 )
 
@@ -153,12 +153,16 @@ class EngineIndex(Protocol):
         """The engine it belongs to."""
 
     def create(
-        self, meta: IndexMeta, *, field_type: FieldType | None = None, source: Source = "full"
+        self,
+        meta: IndexMeta,
+        *,
+        field_type: FieldType | None = None,
+        design: IndexDesign = IndexDesign(),  # noqa: B008  frozen
     ) -> None:
         """Create an empty index.
 
-        source: see `Source`; the local engine never keeps a vector twice. Raises EngineError if the
-        index exists or its name is invalid.
+        design: for servers; the local engine never keeps a vector twice, and has no settings.
+        Raises EngineError if the index exists or its name is invalid.
         """
 
     def exists(self) -> bool:

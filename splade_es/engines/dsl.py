@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from splade_es.fields import FIELD, ID_FIELD
+from splade_es.fields import FIELD, FIELDS_FIELD, ID_FIELD
+from splade_es.filter_terms import filter_term
 from splade_es.records import Clause, Filter
 
 #: The id comes from doc values: reading `_id` or `_source` costs ten times as much at k = 1,000.
@@ -79,8 +80,11 @@ def filtered(query: dict[str, Any], filter: Filter | None) -> dict[str, Any]:
     """A query whose hits must have one of the given values in each field; scores stay."""
     if not filter:
         return query
-    terms = [
-        {"terms": {name: list(value) if isinstance(value, (list, tuple)) else [value]}}
-        for name, value in filter.items()
-    ]
-    return {"bool": {"must": [query], "filter": terms}}
+    clauses = []
+    for name, wanted in filter.items():
+        values = list(wanted) if isinstance(wanted, (list, tuple)) else [wanted]
+        terms = [term for value in values if (term := filter_term(name, value))]
+        # a field that the mapping knows, and one that it does not
+        either = [{"terms": {name: values}}, {"terms": {FIELDS_FIELD: terms}}]
+        clauses.append({"bool": {"should": either}})
+    return {"bool": {"must": [query], "filter": clauses}}

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from splade_es.fields import FIELD
+from splade_es.filter_terms import filter_term, filter_terms
 from splade_es.limits import MAX_ID_BYTES, MAX_WEIGHT
 from splade_es.records import Filter
 
@@ -70,20 +71,9 @@ def _checked_features(features: bytes) -> dict[str, int]:
 
 def passes(source: Mapping[str, Any], filter: Filter) -> bool:
     """Whether a document has one of the wanted values in each field, as the servers compare."""
+    terms = {*filter_terms(source)}
     for name, wanted in filter.items():
-        value = source.get(name)
-        values = value if isinstance(value, list) else [value]
-        asked = wanted if isinstance(wanted, (list, tuple)) else [wanted]
-        if not {_term(v) for v in values} & {_term(v) for v in asked} - {None}:
+        values = wanted if isinstance(wanted, (list, tuple)) else [wanted]
+        if not any(filter_term(name, value) in terms for value in values):
             return False
     return True
-
-
-def _term(value: Any) -> str | None:
-    """A value as an index term; None for one that is not indexed."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return f"{value:g}" if abs(value) < 1e6 else repr(value)
-    # the mapping leaves longer strings out (`ignore_above`)
-    return value if isinstance(value, str) and len(value) <= 256 else None

@@ -17,6 +17,7 @@ from splade_es.engines.base import (
 from splade_es.engines.local_store import LocalStore
 from splade_es.errors import IndexReplaced, QueryError
 from splade_es.index_meta import IndexMeta
+from splade_es.mappings import IndexDesign
 from splade_es.records import (
     Action,
     Clause,
@@ -26,7 +27,6 @@ from splade_es.records import (
     IndexStats,
     ItemResult,
     ScoredId,
-    Source,
 )
 
 
@@ -49,7 +49,11 @@ class LocalIndex:
         self._uuid: str | None = None  # of the index that this handle is pinned to
 
     def create(
-        self, meta: IndexMeta, *, field_type: FieldType | None = None, source: Source = "full"
+        self,
+        meta: IndexMeta,
+        *,
+        field_type: FieldType | None = None,
+        design: IndexDesign = IndexDesign(),  # noqa: B008  frozen
     ) -> None:
         check_field_type(self.engine, field_type)
         self._store.create(self.name, meta)

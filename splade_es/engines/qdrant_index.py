@@ -22,7 +22,7 @@ import qdrant_edge as edge
 from splade_es.engines.feature_ids import FeatureIds
 from splade_es.engines.local_bm25 import Bm25
 from splade_es.engines.local_documents import POINTS, StoredVector, checked, passes, point_of
-from splade_es.fields import FIELD, HASH_FIELD
+from splade_es.fields import FIELD, FIELDS_FIELD, HASH_FIELD
 from splade_es.limits import MAX_ID_BYTES
 from splade_es.records import Action, Clause, Document, Filter, Hit, ItemResult, ScoredId
 
@@ -132,8 +132,10 @@ class QdrantIndex:
         best = self.search_ids(clauses, k, filter)
         points: list[edge.PointId] = [uuid.uuid5(POINTS, hit.id) for hit in best]
         payloads = [_payload(record) for record in self._shard.retrieve(points, True, False)]
-        sources = {payload["id"]: payload["source"] for payload in payloads}
-        return [Hit(hit.id, hit.score, json.loads(sources[hit.id])) for hit in best]
+        sources = {payload["id"]: json.loads(payload["source"]) for payload in payloads}
+        for source in sources.values():
+            source.pop(FIELDS_FIELD, None)  # it repeats the others, and no engine shows it
+        return [Hit(hit.id, hit.score, sources[hit.id]) for hit in best]
 
     def search_ids(
         self, clauses: Sequence[Clause], k: int, filter: Filter | None

@@ -35,13 +35,8 @@ from splade_es.errors import (
 from splade_es.fields import HASH_FIELD, ID_FIELD
 from splade_es.index_meta import IndexMeta
 from splade_es.limits import MAX_K
-from splade_es.mappings import index_body
-from splade_es.records import (
-    Action,
-    IndexStats,
-    ItemResult,
-    Source,
-)
+from splade_es.mappings import IndexDesign, index_body
+from splade_es.records import Action, IndexStats, ItemResult
 
 #: Seconds for a force-merge: a large index takes hours.
 MERGE_TIMEOUT = 24 * 3600.0
@@ -61,15 +56,19 @@ class ServerIndex(ServerSearches):
     # The index as a whole
 
     def create(
-        self, meta: IndexMeta, *, field_type: FieldType | None = None, source: Source = "full"
+        self,
+        meta: IndexMeta,
+        *,
+        field_type: FieldType | None = None,
+        design: IndexDesign = IndexDesign(),  # noqa: B008  frozen
     ) -> None:
         check_field_type(self.engine, field_type)
         self._requests.forget()
         known = self._requests.transport.feature_fields
         fields = [field for field in known if field_type in (None, field.type)]
         for field in fields:
-            body = index_body(meta, field.mapping, source=source)
-            if source == "no-vectors":
+            body = index_body(meta, field.mapping, design)
+            if design.source == "no-vectors":
                 body["settings"]["index"]["mapping"] |= field.no_vectors
             try:
                 self._requests.send("PUT", "", body, once=True)

@@ -11,7 +11,7 @@ from splade_es.engines.base import check_search
 from splade_es.engines.responses import hit_counts, scored_ids, text_of
 from splade_es.engines.server_admin import DOCUMENTS_PER_REQUEST, WHOLE, IndexRequests
 from splade_es.errors import QueryError
-from splade_es.fields import FIELD, ID_FIELD, PREFIX
+from splade_es.fields import FIELD, FIELDS_FIELD, ID_FIELD, PREFIX
 from splade_es.records import Clause, Document, Filter, Hit, ScoredId
 
 #: Searches of one `_msearch` request: enough to hide the round trip, few enough for the memory.
@@ -43,7 +43,7 @@ class ServerSearches:
             "size": k,
             "query": dsl.filtered(make(field.query, clauses), filter),
             "track_total_hits": False,
-            "_source": {"excludes": [FIELD, ID_FIELD]},
+            "_source": {"excludes": [FIELD, FIELDS_FIELD, ID_FIELD]},
         }
         action = f"/_search?{WHOLE}"
         if contributions:
@@ -73,7 +73,10 @@ class ServerSearches:
         check_search([], k, filter)
         _, text_fields = self._requests.known()
         asked = [dsl.bm25_query(text, text_fields or ["text"]) for text in texts]
-        return self._msearch([dsl.filtered(query, filter) for query in asked], k)
+        # with the frequencies of all shards, so that the scores are those of one
+        return self._msearch(
+            [dsl.filtered(query, filter) for query in asked], k, "dfs_query_then_fetch"
+        )
 
     def document_frequencies(self, features: Sequence[str]) -> list[int]:
         field, _ = self._requests.known()
@@ -103,13 +106,15 @@ class ServerSearches:
         contributions: dict[str, float] = hits[0].get("matched_queries") or {}
         return contributions
 
-    def _msearch(self, queries: list[dict[str, Any]], k: int) -> list[list[ScoredId]]:
+    def _msearch(
+        self, queries: list[dict[str, Any]], k: int, search_type: str = "query_then_fetch"
+    ) -> list[list[ScoredId]]:
         results: list[list[ScoredId]] = []
         remaining = iter(queries)
         while batch := list(islice(remaining, SEARCHES_PER_REQUEST)):
             lines: list[Any] = []
             for query in batch:
-                lines.append({"allow_partial_search_results": False})
+                lines.append({"allow_partial_search_results": False, "search_type": search_type})
                 lines.append({"size": k, "query": query, **dsl.IDS_ONLY})
             answer = self._requests.send("POST", "/_msearch", *lines)
             results += scored_ids(answer, self._server)

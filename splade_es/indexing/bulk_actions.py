@@ -19,6 +19,7 @@ from splade_es.engines.transport import to_json
 from splade_es.features import feature_names, surface
 from splade_es.fields import (
     COUNT_FIELD,
+    FIELDS_FIELD,
     HASH_FIELD,
     MAX_FIELD,
     MODEL_FIELD,
@@ -27,6 +28,7 @@ from splade_es.fields import (
     TOP_FIELD,
     VIEW_FIELD,
 )
+from splade_es.filter_terms import filter_terms
 from splade_es.indexing.new_tokens import NewTokens
 from splade_es.limits import MAX_WEIGHT
 from splade_es.records import Action, Encoded, Quantized
@@ -135,10 +137,12 @@ class LoadRequest:
 
     def actions(self) -> list[Action]:
         """See `BulkRequest.actions`."""
-        fields = [
-            {**document.fields, "title": document.title, "text": document.text}
-            for document, _ in self.items
-        ]
+        fields = []
+        for document, _ in self.items:
+            others = {**document.fields, "title": document.title, "text": document.text}
+            if document.fields:
+                others[FIELDS_FIELD] = filter_terms(document.fields)
+            fields.append(others)
         actions, self.hashes = self._builder.build(self.items, fields)
         return actions
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from splade_es.data.corpus import check_rejects
 from splade_es.data.rejects import Rejects, default_rejects, rejects_file
-from splade_es.engines.base import EngineIndex, FieldType, check_field_type
+from splade_es.engines.base import EngineIndex, check_field_type
 from splade_es.errors import Interrupted, NotPublished, SettingsError, SpladeEsError
 from splade_es.index_meta import check_same
 from splade_es.indexing.aliases import check_alias, next_name, publish
@@ -29,71 +29,10 @@ from splade_es.indexing.gate import check_counts, check_deletion
 from splade_es.indexing.journal import Journal
 from splade_es.indexing.load_settings import has_loading_settings, loading_settings
 from splade_es.indexing.sample import Sample
+from splade_es.indexing.settings import LoadSettings, make_design
 from splade_es.indexing.source import DocumentSource
 from splade_es.indexing.tally import Tally
 from splade_es.progress import LoadProgress
-from splade_es.records import Source
-from splade_es.vectors.settings import EncodingSettings
-
-
-class LoadSettings(EncodingSettings, total=False):
-    """Settings of a load; each may be left out. Those of `EncodingSettings` are among them.
-
-    Attributes
-    ----------
-    alias : bool
-        Build a new index NAME-<date>-<n>, check it, and let the alias NAME point to it in one step.
-    recreate : bool
-        If the index exists, build a new one NAME-<date>-<n> beside it, check it, and let it take
-        the place of the old one, which is deleted. On a server NAME is an alias from then on.
-    max_rejected : int
-        How many lines may be rejected before what would be replaced or deleted stays as it is;
-        0 by default.
-    max_empty : float
-        Share of the new documents that may be without any term; 0.5 by default.
-    max_shrink : float
-        Share of the documents that may disappear when an index is replaced, or by
-        `delete_missing`; 0.1 by default.
-    resume : bool
-        Continue an earlier load of the same corpus where it ended.
-    journal : str
-        File that records what is done. By default CORPUS.INDEX.journal beside the corpus, or in
-        the current directory where that of the corpus is read-only.
-    delete_missing : bool
-        At the end, delete documents that the corpus does not contain.
-    replicas : bool
-        Load a new index with its replicas, which is the default. Without them a load is faster, and
-        losing a node loses it.
-    force_merge : bool
-        At the end, rewrite the index as one segment.
-    field_type : {"rank_features", "sparse_vector"}
-        Field type of a new index. By default rank_features where the server has it.
-    source : {"full", "no-vectors"}
-        What a new index keeps in `_source`, see `splade_es.records.Source`.
-    rejects : str
-        File for bad lines. By default CORPUS.rejects.jsonl in the current directory, because that
-        of a corpus is often read-only.
-    fail_fast : bool
-        Stop at the first bad line.
-    request_bytes : int
-        Largest bulk request; 4,000,000 by default. Requests begin smaller and grow while that pays.
-    """
-
-    alias: bool
-    recreate: bool
-    max_rejected: int
-    max_empty: float
-    max_shrink: float
-    resume: bool
-    journal: str | None
-    delete_missing: bool
-    replicas: bool
-    force_merge: bool
-    field_type: FieldType | None
-    source: Source
-    rejects: str | None
-    fail_fast: bool
-    request_bytes: int
 
 
 class Load:
@@ -109,6 +48,7 @@ class Load:
         if settings.get("resume") and source.file is None and not settings.get("journal"):
             raise SettingsError("Standard input is resumed with the `journal` of the first run")
         check_field_type(index.engine, settings.get("field_type"))
+        self._design = make_design(index, settings)
         self._target = index
         self._index = index
         self._source = source
@@ -153,7 +93,7 @@ class Load:
             items = unchanged.changed(items)
         encoded = self._source.encoded(items, rejects)
 
-        replicas = self._settings.get("replicas", True)
+        replicas = self._settings.get("replicas_while_loading", True)
         with loading_settings(self._index, replicas=replicas) if new else nullcontext():
             self._index.refresh()
             tally = Tally(self._index, rejects, self._journal, unchanged)
@@ -248,7 +188,7 @@ class Load:
             index.create(
                 meta,
                 field_type=self._settings.get("field_type"),
-                source=self._settings.get("source", "full"),
+                design=self._design,
             )
             new = True
         if journal:

@@ -31,8 +31,9 @@ from splade_es.engines.connect import connect_engine
 from splade_es.engines.server import ServerEngine
 from splade_es.engines.transport import bulk_lines
 from splade_es.indexing.bulk_actions import ActionBuilder, LoadRequest
-from splade_es.indexing.load import Load, LoadSettings
+from splade_es.indexing.load import Load
 from splade_es.indexing.load_settings import loading_settings
+from splade_es.indexing.settings import LoadSettings
 from splade_es.indexing.source import VectorSource
 from splade_es.records import Document, Encoded
 from splade_es.vectors.parquet import open_vectors, read_vectors

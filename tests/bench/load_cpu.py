@@ -29,7 +29,8 @@ from splade_es.engines.connect import connect_engine
 from splade_es.engines.server import ServerEngine
 from splade_es.engines.transport import bulk_lines
 from splade_es.indexing.bulk_actions import ActionBuilder, LoadRequest
-from splade_es.indexing.load import Load, LoadSettings
+from splade_es.indexing.load import Load
+from splade_es.indexing.settings import LoadSettings
 from splade_es.progress import follow
 from splade_es.quantize import Quantizer
 from splade_es.records import Document, Encoded, SparseRow

@@ -67,7 +67,7 @@ def test_a_server_killed_three_times_loses_nothing(
             done = engine.index("hurt").load(
                 corpus,
                 tiny_model,
-                replicas=False,
+                replicas_while_loading=False,
                 request_bytes=64_000,
                 rejects=str(tmp_path / "rejects"),
             )

@@ -20,7 +20,8 @@ from splade_es.engines.local import LocalEngine
 from splade_es.engines.local_index import LocalIndex
 from splade_es.errors import CorpusError, EngineError, IndexMismatch, RequestTooLarge, Unavailable
 from splade_es.features import token_of
-from splade_es.indexing.load import Load, LoadSettings
+from splade_es.indexing.load import Load
+from splade_es.indexing.settings import LoadSettings
 from splade_es.progress import LoadProgress, follow
 from splade_es.quantize import Quantizer
 from splade_es.records import Action, Document, ItemResult, Query, Rejected
