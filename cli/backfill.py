@@ -23,7 +23,17 @@ from splade_es.cli.output import fail_on_rejects, print_json, progress_bar
 @old_argument("INDEX", stands_for="index_name")
 @index_option
 @click.option(
-    "--field", "fields", required=True, multiple=True, help="Field with text; repeatable."
+    "--field",
+    "fields",
+    required=True,
+    multiple=True,
+    help="Field with text; repeatable. OUTER.INNER is one in an object, or in each object of a "
+    "list.",
+)
+@click.option(
+    "--features-field",
+    help="Name of the new field for the features, where the index has a field of its own that is "
+    "called splade. The index remembers it.  [default: splade]",
 )
 @url_option
 @model_option("It encodes the texts.", required=True)
@@ -43,7 +53,8 @@ def backfill(
     The text of the fields, one after the other, is what is encoded. A document that another writer
     changes meanwhile is never overwritten, but encoded again. Documents that have the features of
     their text are left alone: run the command again after an interruption, or to catch up with
-    later changes.
+    later changes. All other fields, the routing and foreign vectors stay as they are, and no ingest
+    pipeline runs; an index where an update would lose a field is refused.
 
     \b
     Example:

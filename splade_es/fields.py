@@ -1,8 +1,9 @@
 """Names of the fields that splade-es adds to a document. `mappings/README.md` describes them."""
 
-#: Every name begins with this, and a corpus may use no field whose name does.
+#: Every name begins with this, and a corpus may use no field whose name does. Fields of an index
+#: that others made may: what is ours there has one of the names below.
 PREFIX = "splade"
-#: Feature name -> stored integer: the sparse vector.
+#: Feature name -> stored integer: the sparse vector. A backfill may give it another name.
 FIELD = "splade"
 #: The document id as a doc value.
 ID_FIELD = "splade_id"
@@ -21,3 +22,8 @@ TIME_FIELD = "splade_at"
 HASH_FIELD = "splade_hash"
 #: The further fields of the document as index terms, see `splade_es.filter_terms`.
 FIELDS_FIELD = "splade_fields"
+#: All but the vector.
+COMPANIONS = (
+    ID_FIELD, TOP_FIELD, NEW_FIELD, VIEW_FIELD, COUNT_FIELD, MAX_FIELD, MODEL_FIELD, TIME_FIELD,
+    HASH_FIELD, FIELDS_FIELD,
+)  # fmt: skip

@@ -127,12 +127,14 @@ class IndexLoading:
 
         A document that another writer changes meanwhile is never overwritten, but encoded again.
         Documents that have the features of their text are left alone: run it again after an
-        interruption, or to catch up with later changes. Servers only.
+        interruption, or to catch up with later changes. All other fields stay as they are, and no
+        ingest pipeline runs. Servers only.
 
         Parameters
         ----------
         fields : sequence of str
-            Fields whose text, one after the other, is encoded; "outer.inner" is one in an object.
+            Fields whose text, one after the other, is encoded; "outer.inner" is one in an object,
+            or in each object of a list.
         model : str, path or Encoder
             Directory or hub name, or an encoder that is loaded already.
         progress : callable, optional
@@ -143,9 +145,11 @@ class IndexLoading:
         Raises
         ------
         EngineError
-            No document has text in these fields; or the engine is the local one.
+            A field is no text, or no document has it; an update would lose a field that `_source`
+            is without; or the engine is the local one. Nothing is changed then.
         IndexMismatch
-            The index has features of another model.
+            The index has features of another model, or a field of its own with the name of one
+            that is added.
         """
         return follow(self.backfill_steps(fields, model, **settings), progress)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import orjson
 
-from splade_es.fields import PREFIX
+from splade_es.fields import COMPANIONS, FIELD
 
 if TYPE_CHECKING:  # numpy costs a tenth of a second that `splade-es --help` need not pay
     import numpy as np
@@ -76,10 +76,13 @@ class Document:
 
     @classmethod
     def from_source(cls, id: str, source: Mapping[str, Any]) -> Document:
-        """A document as an index stores it, without what splade-es adds."""
+        """A document as an index stores it, without what splade-es adds.
+
+        source: its fields but the vector.
+        """
         title, text = (str(source.get(name) or "") for name in ("title", "text"))
-        own = ("title", "text")
-        others = {k: v for k, v in source.items() if k not in own and not k.startswith(PREFIX)}
+        own = ("title", "text", *COMPANIONS)
+        others = {name: value for name, value in source.items() if name not in own}
         return cls(id, text, title, others)
 
     def to_source(self) -> dict[str, Any]:
@@ -221,15 +224,19 @@ class Version(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A document as an index has it. source: the fields that were asked for."""
+    """A document as an index has it.
+
+    source: the fields that were asked for; hash: its content hash, if it has features.
+    """
 
     id: str
     version: Version
     source: Mapping[str, Any]
+    hash: str | None
 
 
 class Action(NamedTuple):
-    """One item of a bulk request: index a document, or delete it.
+    """One item of a bulk request: index a document, update it, or delete it.
 
     A document is JSON from here on, so that it is written as such only once.
 
@@ -242,16 +249,17 @@ class Action(NamedTuple):
     features : bytes
         Its vector: an object of feature and integer, see `Features`.
     version : Version or None
-        Apply it only if the document is still in that state.
-    merge : bool
-        Set these fields, and let the others stay.
+        If given, it is an update: if the document is still in that state, set these fields, and
+        let the others stay.
+    features_field : str
+        Name of the field that holds the vector.
     """
 
     id: str
     fields: bytes | None
     features: bytes = b"{}"
     version: Version | None = None
-    merge: bool = False
+    features_field: str = FIELD
 
 
 class ItemResult(NamedTuple):

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # import-mode=importlib adds no 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
-pytest_plugins = ["servers", "models", "any_engine", "command_line", "stub"]
+pytest_plugins = ["servers", "models", "any_engine", "command_line", "stub", "foreign"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -70,7 +70,7 @@ def test_the_template_serves_those_who_make_an_index_by_hand(engine: Engine) -> 
     try:
         source = {"splade": {"heart": 214}, "splade_n": 1, "text": "heart"}
         engine.request("PUT", "/articles-by-hand/_doc/a?refresh=true", source)
-        query = rank_feature_query([Clause("heart", 0.5)])
+        query = rank_feature_query("splade", [Clause("heart", 0.5)])
         found = engine.request("POST", "/articles-by-hand/_search", {"query": query})
         assert [hit["_score"] for hit in found["hits"]["hits"]] == [107.0]
         engine.index("articles-by-command").create(META)  # beside the template

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from splade_es.errors import EngineError, QueryError
-from splade_es.fields import PREFIX
+from splade_es.fields import COMPANIONS, FIELD
 from splade_es.index_meta import IndexMeta
 from splade_es.limits import MAX_CLAUSES, MAX_K
 from splade_es.mappings import IndexDesign
@@ -51,7 +51,12 @@ def check_index_name(index: str) -> None:
         )
 
 
-def check_search(queries: Sequence[Sequence[Clause]], k: int, filter: Filter | None = None) -> None:
+def check_search(
+    queries: Sequence[Sequence[Clause]],
+    k: int,
+    filter: Filter | None = None,
+    features_field: str = FIELD,
+) -> None:
     """Raise QueryError for a k, a number of clauses, a boost or a filter that is invalid."""
     if not 1 <= k <= MAX_K:
         raise QueryError(f"`k` is {k}", f"Ask for 1 to {MAX_K:,} results.")
@@ -65,7 +70,7 @@ def check_search(queries: Sequence[Sequence[Clause]], k: int, filter: Filter | N
             if not (math.isfinite(boost) and boost > 0):
                 raise QueryError(f"The boost of {feature!r} is {boost}, not a positive number")
     for name in filter or {}:
-        if name in ("title", "text") or name.startswith(PREFIX):
+        if name in ("title", "text", features_field, *COMPANIONS):
             raise QueryError(
                 f"A filter cannot compare the field {name!r}",
                 "Filter by a further field of the documents.",
@@ -113,10 +118,17 @@ class IndexAlias(Protocol):
 class IndexUpdates(Protocol):
     """Features for an index that others made. Servers only."""
 
-    def has_features(self) -> bool:
-        """Whether splade-es made this index, or has added features to it."""
+    def features_field(self) -> str | None:
+        """Name of the field of the features; None for an index that has none."""
 
-    def add_features(self, meta: IndexMeta) -> None:
+    def check(self, names: Sequence[str]) -> None:
+        """Raise EngineError if documents cannot be updated, or their text is not in these fields.
+
+        That is so where an update would lose a field, because `_source` is without it; for a field
+        that is no text; and for one that no document has.
+        """
+
+    def add_features(self, meta: IndexMeta, features_field: str) -> None:
         """Add the fields of the features to the mapping, with what must be remembered.
 
         Raises IndexMismatch if the index has fields of these names.
@@ -128,8 +140,8 @@ class IndexUpdates(Protocol):
     def shards(self) -> int:
         """Number of primary shards."""
 
-    def changes(self, shard: int) -> Iterator[Stored]:
-        """The visible documents of a shard, whole, by their last change.
+    def changes(self, shard: int, names: Sequence[str]) -> Iterator[Stored]:
+        """These fields of the visible documents of a shard, by the last change of a document.
 
         One that is changed meanwhile may come again.
         """
@@ -171,6 +183,9 @@ class EngineIndex(Protocol):
     def meta(self) -> IndexMeta:
         """What `create` was given. Raises IndexMismatch if splade-es did not make this index."""
 
+    def check_own(self) -> None:
+        """Raise IndexMismatch if others made the index, or one of those behind an alias."""
+
     def uuid(self) -> str | None:
         """Identifies this index; one that is created anew has another."""
 
@@ -178,7 +193,10 @@ class EngineIndex(Protocol):
         """From now on `bulk` raises IndexReplaced if this name stands for another index."""
 
     def replace_with(self, other: EngineIndex) -> None:
-        """Let this name stand for another index, and delete the one it stood for, in one step."""
+        """Let this name stand for another index, and delete the one it stood for, in one step.
+
+        Raises as `check_own`.
+        """
 
     def bulk(self, actions: Sequence[Action]) -> list[ItemResult]:
         """Send one request; one result for each action, in order.
@@ -248,10 +266,7 @@ class EngineIndex(Protocol):
         """Documents, bytes on disk, field type."""
 
     def delete(self) -> None:
-        """Delete the index with all its documents.
-
-        Raises IndexMismatch for one that splade-es did not make.
-        """
+        """Delete the index with all its documents. Raises as `check_own`."""
 
 
 class Engine(Protocol):

@@ -36,8 +36,6 @@ class ElasticsearchEngine(ServerEngine):
         self.feature_fields = _feature_fields(numbers)
         #: A server refuses every request of a newer client, except where Elastic runs it for many.
         self._client_is_newer = bool(numbers) and elasticsearch.__version__[0] > numbers[0]
-        if numbers >= (9, 2):
-            self.whole_source = {"exclude_vectors": False}
         hosts: list[Any] = list(address.urls)
         if address.ssl_context:
             tls = {"ssl_context": address.ssl_context, "ssl_show_warn": False}

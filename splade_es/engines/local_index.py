@@ -64,6 +64,9 @@ class LocalIndex:
     def meta(self) -> IndexMeta:
         return IndexMeta.from_dict(self._store.stored(self.name))
 
+    def check_own(self) -> None:
+        self.meta()  # nobody else writes to the directory
+
     def uuid(self) -> str | None:
         uuid: str | None = self._store.stored(self.name).get("uuid")
         return uuid

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from splade_es.engines.base import TRY_LATER
@@ -186,29 +186,24 @@ def parts(sizes: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def text_of(source: Any, fields: Sequence[str]) -> str:
+def text_of(source: Any, fields: Iterable[str]) -> str:
     """The strings in these fields of a document, one after the other.
 
-    "outer.inner" is a field in an object.
+    "outer.inner" is a field in an object, or in each object of a list.
     """
-    values = [_value(source, name) for name in fields]
-    texts = [
-        text
-        for value in values
-        for text in (value if isinstance(value, list) else [value])
-        if isinstance(text, str)
-    ]
-    return " ".join(texts)
+    return " ".join(text for name in fields for text in _texts(source, name.split(".")))
 
 
-def _value(source: Any, name: str) -> Any:
-    """The value of a field: of that name, or in the object that stands before its dot."""
-    if not isinstance(source, Mapping):
-        return None
-    if name in source:
-        return source[name]
-    outer, dot, inner = name.partition(".")
-    return _value(source.get(outer), inner) if dot else None
+def _texts(value: Any, path: Sequence[str]) -> Iterator[str]:
+    """The strings at the end of a path, in the order of the document."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _texts(item, path)
+    elif isinstance(value, str) and not path:
+        yield value
+    elif isinstance(value, Mapping):
+        for end in range(1, len(path) + 1):  # a key may have dots too
+            yield from _texts(value.get(".".join(path[:end])), path[end:])
 
 
 def _answers(body: Any, server: str) -> Iterator[Mapping[str, Any]]:

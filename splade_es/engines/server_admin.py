@@ -1,27 +1,25 @@
-"""What only a server can do with an index: settings, notes, its alias, other people's documents."""
+"""What only a server can do with an index: settings, notes, its alias."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from splade_es.engines.base import check_index_name
-from splade_es.engines.transport import FeatureField, Transport
-from splade_es.errors import EngineError, FieldTypeMissing, IndexMismatch, IndexMissing
-from splade_es.fields import FIELD, PREFIX
-from splade_es.index_meta import IndexMeta
-from splade_es.mappings import index_body
-from splade_es.records import Stored, Version
+from splade_es.engines.mapped_fields import mapped_fields
+from splade_es.engines.transport import Known, Transport
+from splade_es.errors import EngineError, IndexMismatch, IndexMissing
+from splade_es.fields import FIELD
 
 #: Documents of one request: some MB of text.
 DOCUMENTS_PER_REQUEST = 500
 #: Searches fail rather than answer from some of the shards.
 WHOLE = "allow_partial_search_results=false"
-# Keys of the mapping's `_meta`, and notes: that a backfill added features to an index that others
-# made, and the fields whose text it encoded.
-_META, _NOTES = "splade_es", "splade_es_notes"
-_FOREIGN, _TEXT_FIELDS = "made by others", "fields"
+#: Keys of the mapping's `_meta`, and notes: that a backfill added features to an index that others
+#: made, the name of their field if it is another one, and the fields whose text it encoded.
+META, NOTES = "splade_es", "splade_es_notes"
+FOREIGN, FEATURES_FIELD, TEXT_FIELDS = "made by others", "features field", "fields"
 
 
 class IndexRequests:
@@ -60,7 +58,7 @@ class IndexRequests:
         answer = self.send("GET", "/_mapping")
         if len(answer) > 1:
             raise EngineError(
-                f"{self.name!r} is an alias of {len(answer)} indices on {self.transport.label}",
+                f"{self.name!r} stands for {len(answer)} indices on {self.transport.label}",
                 "Name one of them.",
             )
         (found,) = answer.values()  # by the name of the index, where this one is an alias
@@ -70,19 +68,26 @@ class IndexRequests:
     def own_mapping(self) -> dict[str, Any]:
         """The mapping of an index that splade-es made. Raises IndexMissing, IndexMismatch."""
         mapping = self.mapping()
-        if not mapping.get("_meta", {}).get(_META):
+        if not mapping.get("_meta", {}).get(META):
             raise IndexMismatch(
-                f"splade-es did not make the index {self.label}", "Choose another index."
+                f"splade-es did not make the index {self.label}",
+                "Choose another index, or add features to the documents of this one with backfill.",
             )
-        kind = mapping["properties"][FIELD]["type"]
+        notes = mapping["_meta"].get(NOTES, {})
+        name = notes.get(FEATURES_FIELD, FIELD)
+        kind = mapping["properties"][name]["type"]
         field = next(field for field in self.transport.feature_fields if field.type == kind)
-        notes = mapping["_meta"].get(_NOTES, {})
-        self.transport.known[self.name] = field, notes.get(_TEXT_FIELDS, [])
+        mapped = mapped_fields(mapping)
+        text_fields = {
+            text: mapped[text].nested if text in mapped else ""
+            for text in notes.get(TEXT_FIELDS, [])
+        }
+        self.transport.known[self.name] = Known(field, name, text_fields)
         return mapping
 
     def stored_meta(self) -> dict[str, Any]:
         """What `index_body` wrote of the model. Raises IndexMissing, IndexMismatch."""
-        stored: dict[str, Any] = self.own_mapping()["_meta"][_META]
+        stored: dict[str, Any] = self.own_mapping()["_meta"][META]
         return stored
 
     def settings(self) -> dict[str, Any]:
@@ -93,21 +98,26 @@ class IndexRequests:
 
     def notes(self) -> dict[str, Any]:
         """What `write_notes` left in the mapping's `_meta`."""
-        notes: dict[str, Any] = self.mapping().get("_meta", {}).get(_NOTES, {})
+        notes: dict[str, Any] = self.mapping().get("_meta", {}).get(NOTES, {})
         return notes
 
     def write_notes(self, notes: Mapping[str, Any]) -> None:
         """Keep notes beside those of other names."""
         meta = self.mapping().get("_meta", {})
-        merged = {**meta.get(_NOTES, {}), **notes}
-        self.send("PUT", "/_mapping", {"_meta": {**meta, _NOTES: merged}})
+        merged = {**meta.get(NOTES, {}), **notes}
+        self.send("PUT", "/_mapping", {"_meta": {**meta, NOTES: merged}})
 
-    def is_foreign(self) -> bool:
-        """Whether others made the index, and splade-es only added features."""
-        return bool(self.own_mapping()["_meta"].get(_NOTES, {}).get(_FOREIGN))
+    def check_own(self) -> None:
+        """See `EngineIndex.check_own`."""
+        if self.own_mapping()["_meta"].get(NOTES, {}).get(FOREIGN):
+            raise IndexMismatch(
+                f"Others made the index {self.label}; splade-es only added features",
+                "Choose another index; or use backfill for the features, and the server's own API "
+                "for the rest.",
+            )
 
-    def known(self) -> tuple[FeatureField, list[str]]:
-        """The field of the features; and the fields of the text, where a backfill encoded them."""
+    def known(self) -> Known:
+        """How the index holds features, see `Known`. Raises as `own_mapping`."""
         if self.name not in self.transport.known:
             self.own_mapping()
         return self.transport.known[self.name]
@@ -175,59 +185,3 @@ class ServerAlias:
         actions.append({"add": {"index": index, "alias": name}})
         self._requests.transport.request("POST", "/_aliases", {"actions": actions})
         self._requests.forget()
-
-
-class ServerUpdates:
-    """`IndexUpdates` on a server."""
-
-    def __init__(self, requests: IndexRequests) -> None:
-        self._requests = requests
-
-    def has_features(self) -> bool:
-        return _META in self._requests.mapping().get("_meta", {})
-
-    def add_features(self, meta: IndexMeta) -> None:
-        mapping = self._requests.mapping()
-        fields = self._requests.transport.feature_fields
-        for field in fields:
-            body = index_body(meta, field.mapping)["mappings"]
-            names = [name for name in body["properties"] if name.startswith(PREFIX)]
-            if taken := mapping.get("properties", {}).keys() & names:
-                raise IndexMismatch(
-                    f"The index {self._requests.label} already has a field {min(taken)!r}",
-                    "Reindex it without that field.",
-                )
-            properties = {name: body["properties"][name] for name in names}
-            remembered = {
-                **mapping.get("_meta", {}), **body["_meta"], _NOTES: {_FOREIGN: True}
-            }  # fmt: skip
-            try:
-                self._requests.send(
-                    "PUT", "/_mapping", {"_meta": remembered, "properties": properties}
-                )
-                return
-            except FieldTypeMissing:
-                if field is fields[-1]:
-                    raise
-
-    def note_text_fields(self, names: Sequence[str]) -> None:
-        self._requests.write_notes({_TEXT_FIELDS: list(names)})
-        self._requests.forget()
-
-    def shards(self) -> int:
-        return int(self._requests.settings()["number_of_shards"])
-
-    def changes(self, shard: int) -> Iterator[Stored]:
-        body: dict[str, Any] = {
-            "size": DOCUMENTS_PER_REQUEST,
-            "sort": ["_seq_no"],
-            "seq_no_primary_term": True,
-            "track_total_hits": False,
-            "_source": self._requests.transport.whole_source,
-        }
-        action = f"/_search?preference=_shards:{shard}&{WHOLE}"
-        while hits := self._requests.send("POST", action, body)["hits"]["hits"]:
-            for hit in hits:
-                version = Version(hit["_seq_no"], hit["_primary_term"], hit.get("_routing"))
-                yield Stored(hit["_id"], version, hit.get("_source", {}))
-            body["search_after"] = hits[-1]["sort"]

@@ -21,9 +21,9 @@ from splade_es.engines.server_admin import (
     IndexRequests,
     ServerAlias,
     ServerSettings,
-    ServerUpdates,
 )
 from splade_es.engines.server_searches import ServerSearches
+from splade_es.engines.server_updates import ServerUpdates
 from splade_es.engines.transport import bulk_lines
 from splade_es.errors import (
     AccessDenied,
@@ -112,7 +112,7 @@ class ServerIndex(ServerSearches):
         return int(answer["count"])
 
     def stats(self) -> IndexStats:
-        field, _ = self._requests.known()
+        field = self._requests.known().field
         action = "/_stats/store,segments?include_segment_file_sizes=true"
         primaries = self._requests.send("GET", action)["_all"]["primaries"]
         files = primaries["segments"].get("file_sizes", {})
@@ -121,15 +121,15 @@ class ServerIndex(ServerSearches):
             self.count(), primaries["store"]["size_in_bytes"], field.type, parts(sizes)
         )
 
+    def check_own(self) -> None:
+        self._requests.check_own()
+
     def delete(self) -> None:
-        if self._requests.is_foreign():
-            raise IndexMismatch(
-                f"Others made the index {self._requests.label}; splade-es only added features",
-                "Delete it with the server's own API, if it must go.",
-            )
+        self._requests.check_own()
         self._requests.delete()
 
     def replace_with(self, other: EngineIndex) -> None:
+        self._requests.check_own()
         self._requests.replace_with(other.name)
 
     # Documents

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -11,7 +11,7 @@ from splade_es.engines.base import check_search
 from splade_es.engines.responses import hit_counts, scored_ids, text_of
 from splade_es.engines.server_admin import DOCUMENTS_PER_REQUEST, WHOLE, IndexRequests
 from splade_es.errors import QueryError
-from splade_es.fields import FIELD, FIELDS_FIELD, ID_FIELD, PREFIX
+from splade_es.fields import COMPANIONS, FIELDS_FIELD, ID_FIELD
 from splade_es.records import Clause, Document, Filter, Hit, ScoredId
 
 #: Searches of one `_msearch` request: enough to hide the round trip, few enough for the memory.
@@ -34,16 +34,16 @@ class ServerSearches:
         contributions: bool = False,
         filter: Filter | None = None,
     ) -> list[Hit]:
-        check_search([clauses], k, filter)
-        field, text_fields = self._requests.known()  # raises for an index of someone else
+        field, name, text_fields = self._requests.known()  # raises for an index of someone else
+        check_search([clauses], k, filter, name)
         if not clauses:  # an empty `bool` matches everything
             return []
         make = dsl.named_query if contributions else dsl.clauses_query
         body = {
             "size": k,
-            "query": dsl.filtered(make(field.query, clauses), filter),
+            "query": dsl.filtered(make(field.query, name, clauses), filter),
             "track_total_hits": False,
-            "_source": {"excludes": [FIELD, FIELDS_FIELD, ID_FIELD]},
+            "_source": {"excludes": [name, FIELDS_FIELD, ID_FIELD]},
         }
         action = f"/_search?{WHOLE}"
         if contributions:
@@ -61,32 +61,32 @@ class ServerSearches:
     def search_many(
         self, queries: Sequence[Sequence[Clause]], k: int, *, filter: Filter | None = None
     ) -> list[list[ScoredId]]:
-        check_search(queries, k, filter)
-        field, _ = self._requests.known()
-        asked = [dsl.clauses_query(field.query, clauses) for clauses in queries if clauses]
+        field, name, _ = self._requests.known()
+        check_search(queries, k, filter, name)
+        asked = [dsl.clauses_query(field.query, name, clauses) for clauses in queries if clauses]
         found = iter(self._msearch([dsl.filtered(query, filter) for query in asked], k))
         return [next(found) if clauses else [] for clauses in queries]
 
     def search_bm25(
         self, texts: Sequence[str], k: int, *, filter: Filter | None = None
     ) -> list[list[ScoredId]]:
-        check_search([], k, filter)
-        _, text_fields = self._requests.known()
-        asked = [dsl.bm25_query(text, text_fields or ["text"]) for text in texts]
+        _, name, text_fields = self._requests.known()
+        check_search([], k, filter, name)
+        asked = [dsl.bm25_query(text, text_fields or {"text": ""}) for text in texts]
         # with the frequencies of all shards, so that the scores are those of one
         return self._msearch(
             [dsl.filtered(query, filter) for query in asked], k, "dfs_query_then_fetch"
         )
 
     def document_frequencies(self, features: Sequence[str]) -> list[int]:
-        field, _ = self._requests.known()
+        field, name, _ = self._requests.known()
         counts: list[int] = []
         remaining = iter(features)
         while batch := list(islice(remaining, SEARCHES_PER_REQUEST)):
             lines: list[Any] = []
             for feature in batch:
                 lines.append({"allow_partial_search_results": False})
-                query = dsl.clauses_query(field.query, [Clause(feature, 1.0)])
+                query = dsl.clauses_query(field.query, name, [Clause(feature, 1.0)])
                 lines.append({"size": 0, "query": query, "track_total_hits": True})
             answer = self._requests.send("POST", "/_msearch", *lines)
             counts += hit_counts(answer, self._server)
@@ -94,8 +94,8 @@ class ServerSearches:
 
     def explain(self, clauses: Sequence[Clause], id: str) -> dict[str, float]:
         check_search([clauses], 1)
-        field, _ = self._requests.known()
-        query = dsl.named_query(field.query, clauses)
+        field, name, _ = self._requests.known()
+        query = dsl.named_query(field.query, name, clauses)
         query["bool"]["filter"] = [{"ids": {"values": [id]}}]
         action = "/_search?include_named_queries_score=true&_source=false"
         hits = self._requests.send("POST", action, {"query": query})["hits"]["hits"]
@@ -121,7 +121,7 @@ class ServerSearches:
         return results
 
     def documents(self, ids: Sequence[str]) -> list[Document]:
-        _, text_fields = self._requests.known()
+        _, name, text_fields = self._requests.known()
         found: dict[str, Document] = {}
         remaining = iter(ids)
         while batch := list(islice(remaining, DOCUMENTS_PER_REQUEST)):
@@ -129,7 +129,7 @@ class ServerSearches:
                 "size": len(batch),
                 "query": {"ids": {"values": batch}},
                 "track_total_hits": False,
-                "_source": {"excludes": [f"{PREFIX}*"]},
+                "_source": {"excludes": [name, *COMPANIONS]},
             }
             for hit in self._requests.send("POST", f"/_search?{WHOLE}", body)["hits"]["hits"]:
                 source = _with_text(hit.get("_source", {}), text_fields)
@@ -137,6 +137,6 @@ class ServerSearches:
         return [found[id] for id in ids if id in found]
 
 
-def _with_text(source: dict[str, Any], fields: list[str]) -> dict[str, Any]:
+def _with_text(source: dict[str, Any], fields: Iterable[str]) -> dict[str, Any]:
     """Hits of an index that others made show as `text` what was encoded."""
     return {**source, "title": "", "text": text_of(source, fields)} if fields else source

@@ -34,6 +34,18 @@ class FeatureField(NamedTuple):
     query: str
 
 
+class Known(NamedTuple):
+    """What is known of an index once its mapping has been read.
+
+    field: how it holds the features; name: the name of that field; text_fields: where a backfill
+    encoded them, the fields of the text, each with the path of the nested objects it is in, or "".
+    """
+
+    field: FeatureField
+    name: str
+    text_fields: dict[str, str]
+
+
 class Transport(ABC):
     """A connection to a server. Safe to use from several threads.
 
@@ -48,23 +60,20 @@ class Transport(ABC):
         What errors call the server: "elasticsearch at http://host:9200".
     feature_fields : sequence of FeatureField
         Field types for the features, the preferred one first.
-    whole_source : any
-        `_source` of a search that wants all of it, vectors included.
     timeout : float
         Seconds until a request is given up.
     """
 
     name: str
     feature_fields: tuple[FeatureField, ...]
-    whole_source: Any = True
 
     def __init__(self, address: Address, version: str) -> None:
         self.version = version
         self.where = address.url
         self.label = f"{self.name} at {self.where}"
         self.timeout = address.timeout
-        #: What is known of indices by name: the field type, and the text fields of a backfill.
-        self.known: dict[str, tuple[FeatureField, list[str]]] = {}
+        #: Indices by name.
+        self.known: dict[str, Known] = {}
 
     @abstractmethod
     def send(self, method: str, path: str, body: bytes | None, timeout: float) -> Any:
@@ -123,15 +132,17 @@ def to_json(value: Any) -> bytes:
 def bulk_lines(action: Action) -> tuple[bytes, ...]:
     """An action as the lines of a `_bulk` request."""
     id = to_json(action.id)
-    target = b'{"_id":%b}' % id
-    if action.version is not None:
-        seq_no, primary_term, routing = action.version
-        versioned = {"_id": action.id, "if_seq_no": seq_no, "if_primary_term": primary_term}
-        target = to_json(versioned if routing is None else {**versioned, "routing": routing})
     if action.fields is None:
-        return (b'{"delete":%b}' % target,)
+        return (b'{"delete":{"_id":%b}}' % id,)
     comma = b"," if len(action.fields) > 2 else b""
-    document = b"".join((action.fields[:-1], comma, _FEATURES, action.features, _ID, id, b"}"))
-    if action.merge:
-        return b'{"update":%b}' % target, b'{"doc":%b}' % document
-    return b'{"index":%b}' % target, document
+    if action.version is None:
+        document = b"".join((action.fields[:-1], comma, _FEATURES, action.features, _ID, id, b"}"))
+        return b'{"index":{"_id":%b}}' % id, document
+    seq_no, primary_term, routing = action.version
+    target = {"_id": action.id, "if_seq_no": seq_no, "if_primary_term": primary_term}
+    if routing is not None:
+        target["routing"] = routing
+    # Of two objects an update makes one, with the features of the earlier text; a list it replaces.
+    features = b"%b:[%b]" % (to_json(action.features_field), action.features)
+    document = b"".join((action.fields[:-1], comma, features, _ID, id, b"}"))
+    return b'{"update":%b}' % to_json(target), b'{"doc":%b}' % document

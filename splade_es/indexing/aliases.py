@@ -22,9 +22,16 @@ def alias_of(index: EngineIndex) -> IndexAlias:
 
 
 def check_alias(alias: EngineIndex) -> None:
-    """Raise EngineError if an index has the name of the alias, or the engine has no aliases."""
+    """Raise EngineError unless a load may move an alias of this name.
+
+    It may not if an index has the name, if the engine has no aliases, and, as IndexMismatch, if the
+    alias points to an index that others made.
+    """
     engine = alias.engine
-    if not alias_of(alias).targets() and alias.exists():
+    targets = alias_of(alias).targets()
+    for target in targets:
+        engine.index(target).check_own()
+    if not targets and alias.exists():
         raise EngineError(
             f"{alias.name!r} is an index on {engine.name} at {engine.where}, not an alias",
             "Choose another name for the alias, or delete that index.",
@@ -95,7 +102,8 @@ class Rollback:
 def rollback(alias: EngineIndex) -> Rollback:
     """Let an alias point to the index that it pointed to before. Nothing is deleted.
 
-    Raises EngineError if there is none, or the alias was not made here.
+    Raises EngineError if there is none, or the alias was not made here; and IndexMismatch if others
+    have made an index of its name meanwhile.
     """
     engine = alias.engine
     names = alias_of(alias)
@@ -114,5 +122,6 @@ def rollback(alias: EngineIndex) -> Rollback:
         raise EngineError(
             f"There is no index of {alias.name!r} from before {present[0]}", "Index a corpus again."
         )
+    engine.index(earlier[0]).check_own()
     names.move(present, earlier[0])
     return Rollback(alias.name, earlier[0], present[0])

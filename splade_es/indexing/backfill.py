@@ -9,6 +9,7 @@ interrupted continues when it is started again.
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -18,8 +19,8 @@ from splade_es.data.rejects import Rejects, default_rejects, rejects_file
 from splade_es.encoders.base import TextEncoder, make_index_meta
 from splade_es.engines.base import EngineIndex, IndexUpdates
 from splade_es.engines.responses import text_of
-from splade_es.errors import EngineError
-from splade_es.fields import FIELD, HASH_FIELD, PREFIX
+from splade_es.errors import EngineError, IndexMismatch, SettingsError
+from splade_es.fields import COMPANIONS, FIELD
 from splade_es.index_meta import check_same
 from splade_es.indexing.bulk_actions import ActionBuilder
 from splade_es.indexing.bulk_sender import BulkSender, Pace
@@ -48,17 +49,22 @@ class BackfillSettings(EncodingSettings, total=False):
         directory.
     fail_fast : bool
         Stop at the first refused document.
+    features_field : str
+        Name of the new field that holds the features, where the index has a field `splade` of its
+        own. The index remembers it.
     """
 
     rejects: str | None
     fail_fast: bool
+    features_field: str | None
 
 
 class Backfill:
     """One backfill of an index. `steps` runs it, once.
 
     fields: names of the fields whose text is encoded, one after the other; outer.inner is one in an
-    object. Raises SettingsError, and EngineError for an engine that holds no index but ours.
+    object, or in each object of a list. Raises SettingsError, and EngineError for an engine that
+    holds no index but ours.
     """
 
     def __init__(
@@ -74,6 +80,14 @@ class Backfill:
                 f"The {index.engine.name} engine holds no index that others made",
                 "Connect to a server.",
             )
+        if not fields:
+            raise SettingsError("`fields` is empty", "Name a field with text.")
+        name = settings.get("features_field")
+        if name is not None and (not re.fullmatch(r"[^\W_][\w-]*", name) or name in COMPANIONS):
+            raise SettingsError(
+                f"`features_field` cannot be {name!r}",
+                "Use letters, digits, '-' and '_', and no name of another field of splade-es.",
+            )
         self._index = index
         self._updates = index.updates
         self._fields = list(fields)
@@ -85,26 +99,29 @@ class Backfill:
         """Give each document features of its text, and yield the counts after each request.
 
         An index that has features must have been made with the same model: raises IndexMismatch.
-        Raises EngineError, before anything is changed, if no document has text in the fields. A
-        document that another writer changes is never overwritten.
+        Raises EngineError, before anything is changed, if a field is not one with text, or an
+        update would lose something. A document that another writer changes is never overwritten.
         """
+        self._updates.check(self._fields)
+        present, wanted = self._updates.features_field(), self._settings.get("features_field")
+        if present and wanted not in (None, present):
+            raise IndexMismatch(
+                f"The features of {self._index.name!r} are in the field {present!r}",
+                "Leave out `features_field`.",
+            )
+        features_field = present or wanted or FIELD
         path = self._settings.get("rejects") or default_rejects(self._index.name)
         with (
             rejects_file(Path(path), self._settings.get("fail_fast", False)) as rejects,
             open_encoder(self._model, self._settings) as encoder,
         ):
             meta = make_index_meta(encoder, self._quantizer.scale)
-            pass_ = _Pass(self._index, self._updates, self._fields, self._quantizer, rejects)
-            if self._updates.has_features():
+            if present:
                 check_same(self._index.meta(), meta, self._index.name)
-            elif next(pass_.stale(), None) is None:
-                raise EngineError(
-                    f"No document of {self._index.name!r} has text in {' or '.join(self._fields)}",
-                    "Name other `fields`; outer.inner is one in an object.",
-                )
             else:
-                self._updates.add_features(meta)
+                self._updates.add_features(meta, features_field)
             self._updates.note_text_fields(self._fields)
+            pass_ = _Pass(self._index, self._updates, self._fields, self._quantizer, rejects)
             builder = ActionBuilder(encoder.vocabulary, self._quantizer.settings, meta.model)
             while True:
                 self._index.refresh()
@@ -112,7 +129,7 @@ class Backfill:
                 sender = BulkSender(self._index, pass_.finished, Pace())
                 try:
                     encoded = encode_documents(pass_.stale(), encoder, self._quantizer, rejects)
-                    for request in _requests(encoded, builder, pass_):
+                    for request in _requests(encoded, builder, pass_, features_field):
                         sender.put(request)
                         yield pass_.progress()
                     sender.finish()
@@ -155,14 +172,14 @@ class _Pass:
         self._same = self._without = 0
         self.stored.clear()
         for shard in range(self._shards):
-            for stored in self._updates.changes(shard):
+            for stored in self._updates.changes(shard, self._fields):
                 place, number = f"{self._index.name}/{stored.id}", next(self._numbers)
                 document = Document(
                     stored.id, text_of(stored.source, self._fields), place=place, number=number
                 )
-                if not document.text and FIELD not in stored.source:
+                if not document.text and stored.hash is None:
                     self._without += 1
-                elif stored.source.get(HASH_FIELD) == document.content_hash(self._settings):
+                elif stored.hash == document.content_hash(self._settings):
                     self._same += 1
                 else:
                     self.stored[document.number] = stored
@@ -197,12 +214,14 @@ class _Pass:
 class _Updates(NamedTuple):
     """Documents that are updated together, see `BulkRequest`.
 
-    items: the documents with their vectors; stored: each as the index has it.
+    items: the documents with their vectors; stored: each as the index has it; features_field: where
+    the vectors go.
     """
 
     items: list[Encoded]
     stored: list[Stored]
     builder: ActionBuilder
+    features_field: str
     size: int = 0
 
     @property
@@ -212,23 +231,16 @@ class _Updates(NamedTuple):
 
     def actions(self) -> list[Action]:
         """See `BulkRequest.actions`."""
-        # merged, old features would stay beside the new ones: so a document that has some is
-        # written anew, with the fields that are not ours
-        merged = [FIELD not in stored.source for stored in self.stored]
-        fields = [
-            {} if merge else {k: v for k, v in stored.source.items() if not k.startswith(PREFIX)}
-            for stored, merge in zip(self.stored, merged, strict=True)
-        ]
-        actions, _ = self.builder.build(self.items, fields)
+        actions, _ = self.builder.build(self.items, [{}] * len(self.items))
         return [
-            action._replace(version=stored.version, merge=merge)
-            for action, stored, merge in zip(actions, self.stored, merged, strict=True)
+            action._replace(version=stored.version, features_field=self.features_field)
+            for action, stored in zip(actions, self.stored, strict=True)
         ]
 
 
 def _requests(
-    encoded: Iterator[Encoded], builder: ActionBuilder, pass_: _Pass
+    encoded: Iterator[Encoded], builder: ActionBuilder, pass_: _Pass, features_field: str
 ) -> Iterator[_Updates]:
     while items := [*itertools.islice(encoded, _REQUEST_DOCUMENTS)]:
         stored = [pass_.stored.pop(document.number) for document, _ in items]
-        yield _Updates(items, stored, builder)
+        yield _Updates(items, stored, builder, features_field)

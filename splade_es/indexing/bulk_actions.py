@@ -140,8 +140,8 @@ class LoadRequest:
         fields = []
         for document, _ in self.items:
             others = {**document.fields, "title": document.title, "text": document.text}
-            if document.fields:
-                others[FIELDS_FIELD] = filter_terms(document.fields)
+            if terms := filter_terms(document.fields):
+                others[FIELDS_FIELD] = terms
             fields.append(others)
         actions, self.hashes = self._builder.build(self.items, fields)
         return actions

@@ -149,6 +149,8 @@ class Load:
         """The index that is loaded: the target, the one that was begun, or a new one."""
         if self._settings.get("alias"):
             check_alias(self._target)
+        elif self._target.exists():
+            self._target.check_own()
         name = self._target.name
         if self._journal and self._journal.header:
             name = self._journal.header["index"]

@@ -221,7 +221,7 @@ def test_exactly_the_bad_documents_are_set_aside_and_mended(
     index = f"bad-{uuid.uuid4().hex[:8]}"
     corpus = tmp_path / "c.jsonl"
     kinds = [  # one of every hundred documents, of each kind in turn
-        '{{"_id": "d{n}", "text": "heart", "o": "no object, as those before"}}',
+        '{{"_id": "d{n}", "text": "heart", ".": "a name that no server takes"}}',
         '{{"_id": "' + "long" * 200 + '{n}", "text": "heart"}}',
         '{{"_id": "d{n}", "text": "heart", "weight": NaN}}',
     ]
@@ -301,7 +301,7 @@ def test_settings_of_a_killed_load_are_restored_by_the_one_that_resumes_it(
         patch.setattr(
             ServerSettings,
             "write",
-            lambda self, settings: (
+            lambda self, settings, timeout=None: (
                 write(self, settings) if settings["refresh_interval"] == "-1" else gone()
             ),
         )

@@ -136,9 +136,14 @@ def test_no_edit_of_another_writer_is_lost(
     view = {f"{encoder.vocabulary[i]}:{v}" for i, v in zip(
         *Quantizer().quantize(row)[:2], strict=True)}  # fmt: skip
     assert set(str(found["d7"]["splade_view"]).split()) == view
-    body = {"query": {"ids": {"values": ["d7"]}}, "_source": engine.whole_source}
+    body = {
+        "query": {"ids": {"values": ["d7"]}},
+        "_source": engine.name == "opensearch" or {"exclude_vectors": False},
+    }
     (hit,) = engine.request("POST", f"/{index}/_search", body)["hits"]["hits"]
-    assert len(hit["_source"]["splade"]) == len(view)  # none of an earlier text is left
+    features = hit["_source"]["splade"]  # of a list Elasticsearch makes an object
+    features = features[0] if isinstance(features, list) else features
+    assert len(features) == len(view)  # none of an earlier text is left
     clauses = [Clause(feature_names(encoder.vocabulary)[i], 1.0) for i in row.ids.tolist()]
     expected = float(Quantizer().quantize(row).values.sum())
     assert sum(engine.index(index).explain(clauses, "d7").values()) == expected
@@ -175,7 +180,7 @@ def test_what_cannot_be_filled_is_refused(
     assert nothing.exit_code == 1
     assert f"No document of {index!r} has text in tags or x.y" in nothing.stderr
     updates = engine.index(index).updates
-    assert updates and not updates.has_features()
+    assert updates and not updates.features_field()
     engine.request("PUT", f"/{index}/_mapping", {"properties": {"splade": {"type": "keyword"}}})
     refused = run(*args, "--url", url)
     assert refused.exit_code == 1 and "already has a field 'splade'" in refused.stderr
