@@ -16,7 +16,7 @@ from splade_es.cli.options import (
     rejects_options,
     url_option,
 )
-from splade_es.cli.output import fail_on_rejects, print_json, progress_bar
+from splade_es.cli.output import fail_on_rejects, print_json, progress_bar, warn_of_truncation
 
 
 @click.command()
@@ -76,4 +76,5 @@ def backfill(
             f"{done.without:,} without text, {done.conflicts:,} changed meanwhile and encoded "
             f"again, {done.rejected:,} rejected; {done.seconds:.0f} s, {rate:.1f} documents/s"
         )
+    warn_of_truncation(done.truncated, done.updated, done.max_length)
     fail_on_rejects(done.rejected, done.updated + done.rejected, done.first_rejected, done.rejects)

@@ -13,6 +13,7 @@ from splade_es.cli.output import (
     progress_bar,
     to_json,
     warn_of_saturation,
+    warn_of_truncation,
 )
 
 
@@ -54,6 +55,7 @@ def encode(corpus: str, output: str, model: str, as_json: bool, **settings: Any)
             f"{done.encoded / done.seconds:.1f} documents/s"
         )
     warn_of_saturation(done.saturated)
+    warn_of_truncation(done.truncated, done.encoded, done.max_length)
     fail_on_rejects(
         done.rejected, done.documents + done.rejected, done.first_rejected, done.rejects
     )

@@ -15,7 +15,13 @@ from splade_es.cli.options import (
     rejects_options,
     url_option,
 )
-from splade_es.cli.output import fail_on_rejects, print_json, progress_bar, warn_of_saturation
+from splade_es.cli.output import (
+    fail_on_rejects,
+    print_json,
+    progress_bar,
+    warn_of_saturation,
+    warn_of_truncation,
+)
 
 if TYPE_CHECKING:
     from splade_es.progress import LoadProgress
@@ -163,6 +169,7 @@ def index(
     if delete_missing and done.rejected > settings["max_rejected"]:
         click.echo("Nothing was deleted: rejected lines may be missing ones.", err=True)
     warn_of_saturation(done.saturated)
+    warn_of_truncation(done.truncated, done.indexed, done.max_length)
     fail_on_rejects(done.rejected, done.read, done.first_rejected, done.rejects)
 
 

@@ -119,6 +119,16 @@ def warn_of_saturation(saturated: int) -> None:
         )
 
 
+def warn_of_truncation(truncated: int, documents: int, max_length: int) -> None:
+    """One line on stderr if documents were cut."""
+    if truncated:
+        click.echo(
+            f"{truncated:,} of {documents:,} documents are longer than {max_length:,} tokens and "
+            "were cut: split them, or encode with a larger --doc-length.",
+            err=True,
+        )
+
+
 def fail_on_rejects(rejected: int, read: int, first: Rejected | None, rejects: str) -> None:
     """Raise ClickException if lines were rejected, naming the first."""
     if first:

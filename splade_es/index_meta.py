@@ -48,7 +48,14 @@ class IndexMeta:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> IndexMeta:
-        """The inverse of `to_dict`; other keys are ignored. Raises KeyError for a missing one."""
+        """The inverse of `to_dict`; other keys are ignored.
+
+        Raises KeyError for one that is missing or of another type.
+        """
+        kinds: dict[str, Any] = {"str": str, "int": int, "float": (int, float)}
+        for name, field in cls.__dataclass_fields__.items():
+            if not isinstance(stored[name], kinds[str(field.type)]):
+                raise KeyError(name)
         return cls(**{name: stored[name] for name in cls.__dataclass_fields__})
 
 

@@ -47,6 +47,10 @@ class EncodeProgress:
         Lines that are no documents, or whose vectors are not finite.
     saturated : int
         Weights of this run that were too large for an integer and were clipped.
+    truncated : int
+        Documents of this run that were longer than the encoder reads, and were cut.
+    max_length : int
+        Tokens of a document that are encoded.
     seconds : float
         Duration of this run.
     first_rejected : Rejected or None
@@ -59,6 +63,8 @@ class EncodeProgress:
     encoded: int = 0
     rejected: int = 0
     saturated: int = 0
+    truncated: int = 0
+    max_length: int = 0
     seconds: float = 0.0
     first_rejected: Rejected | None = None
     rejects: str = ""
@@ -98,6 +104,10 @@ class LoadProgress:
         Lines that are no documents, and documents that the engine refused.
     saturated : int
         Weights that were too large for an integer and were clipped.
+    truncated : int
+        Indexed documents that were longer than the encoder reads, and were cut.
+    max_length : int
+        Tokens of a document that are encoded.
     seconds : float
         Duration of this run.
     first_rejected : Rejected or None
@@ -118,6 +128,8 @@ class LoadProgress:
     empty: int = 0
     rejected: int = 0
     saturated: int = 0
+    truncated: int = 0
+    max_length: int = 0
     seconds: float = 0.0
     first_rejected: Rejected | None = None
     rejects: str = ""
@@ -143,6 +155,10 @@ class BackfillProgress:
         is read and encoded again.
     rejected : int
         Documents that the engine refused, or whose vectors are not finite.
+    truncated : int
+        Updated documents that were longer than the encoder reads, and were cut.
+    max_length : int
+        Tokens of a document that are encoded.
     seconds : float
         Duration of this run.
     first_rejected : Rejected or None
@@ -157,6 +173,8 @@ class BackfillProgress:
     without: int = 0
     conflicts: int = 0
     rejected: int = 0
+    truncated: int = 0
+    max_length: int = 0
     seconds: float = 0.0
     first_rejected: Rejected | None = None
     rejects: str = ""

@@ -94,8 +94,8 @@ class Quantizer:
         saturated = np.bincount(number[exact > MAX_WEIGHT], minlength=len(rows)).tolist()  # [D]
         ends = np.bincount(number, minlength=len(rows)).cumsum().tolist()  # [D]
         result: list[Quantized | ModelError] = [
-            Quantized(kept_ids[start:end], values[start:end], clipped)
-            for start, end, clipped in zip([0, *ends[:-1]], ends, saturated, strict=True)
+            Quantized(kept_ids[start:end], values[start:end], clipped, row.truncated)
+            for start, end, clipped, row in zip([0, *ends[:-1]], ends, saturated, rows, strict=True)
         ]
         bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))  # almost always empty
         starts = np.cumsum([0, *lengths])  # [D + 1]

@@ -138,23 +138,27 @@ class SparseRow:
     sources : int32 [n] or None
         For each id the position of the input token that caused it: the one with the largest logit.
         None unless asked for. `TextEncoder.token_spans` gives the characters of each position.
+    truncated : bool
+        Whether the text was longer than the encoder reads, and was cut.
     """
 
     ids: NDArray[np.int32]
     weights: NDArray[np.float32]
     sources: NDArray[np.int32] | None = None
+    truncated: bool = False
 
 
 class Quantized(NamedTuple):
     """One document vector as stored, by ascending vocabulary id.
 
     ids: int32 [n]; values: int32 [n], each in 1..512; saturated: how many were larger and were
-    clipped.
+    clipped; truncated: whether the text was longer than the encoder reads, and was cut.
     """
 
     ids: NDArray[np.int32]
     values: NDArray[np.int32]
     saturated: int
+    truncated: bool = False
 
 
 class Encoded(NamedTuple):

@@ -18,6 +18,9 @@ class Stub:
 
     def __init__(self) -> None:
         self.status, self.content_type, self.body = 200, "application/json", b"{}"
+        self.further: dict[str, str] = {"x-elastic-product": "Elasticsearch"}  # headers
+        self.finds_index = True  # whatever it says, as the look for it comes before a bulk
+        self.missing = 0  # bytes of a body that are announced, and never sent
         self.requests: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.bodies: list[bytes] = []
@@ -29,12 +32,13 @@ class Stub:
                 stub.headers.append({name.lower(): v for name, v in self.headers.items()})
                 stub.requests.append(f"{self.command} {self.path}")
                 status, kind, body = stub.status, stub.content_type, stub.body
-                if "index.uuid" in self.path:  # the look for the index comes before a bulk
+                if stub.finds_index and "index.uuid" in self.path:
                     status, kind, body = 200, "application/json", INDEX
                 self.send_response(status)
                 self.send_header("content-type", kind)
-                self.send_header("x-elastic-product", "Elasticsearch")
-                self.send_header("content-length", str(len(body)))
+                for name, value in stub.further.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", str(len(body) + stub.missing))
                 self.end_headers()
                 self.wfile.write(body)
 

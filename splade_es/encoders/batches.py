@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,12 +42,15 @@ class TokenizedTexts:
     ----------
     lengths : list of int
         Tokens of each text.
+    truncated : list of bool
+        Whether each text had more tokens, which were cut.
     """
 
-    def __init__(self, encodings: Sequence[Any]) -> None:
+    def __init__(self, encodings: Sequence[Any], truncated: list[bool]) -> None:
         # of the tokenizers library, or lists of ids
         self._encodings = encodings
         self.lengths = [len(encoding) for encoding in encodings]
+        self.truncated = truncated
 
     def ids(self, text: int) -> NDArray[np.int32]:
         """Return the token ids of one text."""
@@ -105,25 +109,40 @@ class BatchTokenizer:
             text if len(text) <= limit else " ".join(text[:limit].rsplit(None, 1)[:1])
             for text in texts
         ]
-        encodings = self._encode(cuts)
-        short = [
-            i
-            for i, text in enumerate(texts)
-            if len(text) > limit and len(encodings[i]) < self._length
-        ]
+        encodings, truncated = self._encode(cuts)
+        short = []
+        for i, text in enumerate(texts):
+            if len(text) > limit:
+                if len(encodings[i]) < self._length:
+                    short.append(i)
+                elif not truncated[i]:
+                    truncated[i] = bool(text[len(cuts[i]) :].strip())
         if short:
-            for i, whole in zip(short, self._encode([texts[i] for i in short]), strict=True):
-                encodings[i] = whole
-        return TokenizedTexts(encodings)
+            of_short = zip(*self._encode([texts[i] for i in short]), strict=True)
+            for i, (whole, more) in zip(short, of_short, strict=True):
+                encodings[i], truncated[i] = whole, more
+        return TokenizedTexts(encodings, truncated)
 
-    def _encode(self, texts: list[str]) -> list[Any]:
+    def _encode(self, texts: list[str]) -> tuple[list[Any], list[bool]]:
+        """Return the tokens of each text, and whether it had more."""
         if self._fast is not None:
-            return cast("list[Any]", self._fast.encode_batch_fast(texts))
+            encodings = self._fast.encode_batch_fast(texts)
+            # what was cut is asked for only where it may be: it is copied from Rust
+            return encodings, [len(e) == self._length and bool(e.overflowing) for e in encodings]
         if not texts:  # the share of a process may be none, and transformers takes no empty list
-            return []
+            return [], []
         with self._lock:
-            encoded = self._tokenizer(texts, truncation=True, max_length=self._length)
-        return cast("list[Any]", encoded["input_ids"])
+            if self._tokenizer.is_fast:
+                encoded = self._tokenizer(texts, truncation=True, max_length=self._length)
+                return encoded["input_ids"], [bool(e.overflowing) for e in encoded.encodings]
+            # one written in Python tells what it cut only of a single text, and takes as long
+            alone = [
+                self._tokenizer(
+                    text, truncation=True, max_length=self._length, return_overflowing_tokens=True
+                )
+                for text in texts
+            ]
+        return [one["input_ids"] for one in alone], ["overflowing_tokens" in one for one in alone]
 
 
 class Window:
@@ -149,7 +168,7 @@ class Window:
     def put(self, texts: list[int], rows: list[SparseRow]) -> None:
         """Take in the rows of a batch."""
         for i, row in zip(texts, rows, strict=True):
-            self.rows[i] = row
+            self.rows[i] = replace(row, truncated=True) if self.tokens.truncated[i] else row
         self.missing -= len(texts)
 
 

@@ -106,7 +106,8 @@ class NumpyEncoder(TextEncoder):
     def encode(self, texts: Iterable[str], *, with_sources: bool = False) -> Iterator[SparseRow]:
         """Encode texts, in order. See `TextEncoder.encode`."""
         for text in texts:
-            ids = np.asarray(self._tokenizer.encode(text).ids, np.int64)  # [L]
+            encoding = self._tokenizer.encode(text)
+            ids = np.asarray(encoding.ids, np.int64)  # [L]
             if self._special.issuperset(ids.tolist()):
                 yield SparseRow(np.empty(0, np.int32), np.empty(0, np.float32))
                 continue
@@ -124,6 +125,7 @@ class NumpyEncoder(TextEncoder):
                 active.astype(np.int32),
                 weights[active],
                 logits[:, active].argmax(axis=0).astype(np.int32) if with_sources else None,
+                bool(encoding.overflowing),
             )
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:

@@ -68,14 +68,17 @@ class TableEncoder(TextEncoder):
     def encode(self, texts: Iterable[str], *, with_sources: bool = False) -> Iterator[SparseRow]:
         """Encode texts, in order. See `TextEncoder.encode`."""
         for text in texts:
+            encoding = self._tokenizer.encode(text, add_special_tokens=False)
             ids, first = np.unique(
-                np.asarray(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int32),
-                return_index=True,
+                np.asarray(encoding.ids, np.int32), return_index=True
             )  # [n], [n]
             weights = self._weights[ids]
             kept = weights > 0
             yield SparseRow(
-                ids[kept], weights[kept], first[kept].astype(np.int32) if with_sources else None
+                ids[kept],
+                weights[kept],
+                first[kept].astype(np.int32) if with_sources else None,
+                bool(encoding.overflowing),
             )
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:

@@ -40,14 +40,15 @@ class ModelSpec(NamedTuple):
 class PackedRows(NamedTuple):
     """Many rows as a few arrays, which are sent to another process in a tenth of the time.
 
-    ends: where each of D rows ends in the others, [D]; ids, weights, and sources if there are any:
-    [N], of all rows one after the other.
+    ends: where each of D rows ends in the others, [D]; truncated: [D]; ids, weights, and sources if
+    there are any: [N], of all rows one after the other.
     """
 
     ends: NDArray[np.int64]
     ids: NDArray[np.int32]
     weights: NDArray[np.float32]
     sources: NDArray[np.int32] | None
+    truncated: NDArray[np.bool_]
 
     @classmethod
     def of(cls, rows: Sequence[SparseRow]) -> PackedRows:
@@ -58,15 +59,17 @@ class PackedRows(NamedTuple):
             np.concatenate([row.ids for row in rows]),
             np.concatenate([row.weights for row in rows]),
             np.concatenate(sources) if sources else None,
+            np.array([row.truncated for row in rows]),
         )
 
     def rows(self) -> list[SparseRow]:
         """Unpack the rows."""
         found = []
         start = 0
-        for end in self.ends.tolist():
+        for end, truncated in zip(self.ends.tolist(), self.truncated.tolist(), strict=True):
             sources = None if self.sources is None else self.sources[start:end]
-            found.append(SparseRow(self.ids[start:end], self.weights[start:end], sources))
+            weights = self.weights[start:end]
+            found.append(SparseRow(self.ids[start:end], weights, sources, truncated))
             start = end
         return found
 

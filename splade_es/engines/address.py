@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import ssl
@@ -13,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from splade_es.engines.credentials import Signer, authorization, signer
 from splade_es.engines.responses import engine_error, reason, unreachable
+from splade_es.engines.shapes import read_json
 from splade_es.errors import EngineError, Unavailable
 
 if TYPE_CHECKING:
@@ -207,10 +207,7 @@ def _identify(address: Address, url: str) -> Identity:
     for path in ("/", "/_nodes/_local?filter_path=nodes.*.version,nodes.*.build_*"):
         signed = address.signer("GET", url + path, None) if address.signer else {}
         answer = address.request("GET", url, path, signed)
-        try:
-            body: Any = json.loads(answer.data)
-        except ValueError:
-            body = None
+        body = read_json(answer.data)
         if answer.status == 200 and (identity := _identity(body)):
             return identity
     if answer.status == 403 and isinstance(body, dict):
@@ -233,7 +230,9 @@ def _identity(body: Any) -> Identity | None:
         case {"version": {"number": str(number)}, "tagline": "You Know, for Search"}:
             return Identity("elasticsearch", number)
         case {"nodes": dict(nodes)} if nodes:
-            node = next(iter(nodes.values()))  # OpenSearch dropped the flavor when it forked
-            product = "elasticsearch" if "build_flavor" in node else "opensearch"
-            return Identity(product, node["version"])
+            match next(iter(nodes.values())):
+                case {"version": str(number), **node}:
+                    # OpenSearch dropped the flavor when it forked
+                    product = "elasticsearch" if "build_flavor" in node else "opensearch"
+                    return Identity(product, number)
     return None

@@ -14,7 +14,7 @@ from elastic_transport.client_utils import url_to_node_config
 
 from splade_es.engines.address import Address
 from splade_es.engines.base import FieldType
-from splade_es.engines.responses import engine_error, unreachable, unreadable
+from splade_es.engines.responses import engine_error, unreachable, unreadable, unsupported
 from splade_es.engines.server import ServerEngine
 from splade_es.engines.transport import FeatureField
 from splade_es.errors import EngineError
@@ -61,6 +61,8 @@ class ElasticsearchEngine(ServerEngine):
         client = self._client.options(request_timeout=timeout)
         try:
             return client.perform_request(method, path, headers=headers, body=body).body
+        except elasticsearch.UnsupportedProductError as exc:
+            raise unsupported(self.label) from exc
         except elasticsearch.ApiError as exc:
             refused = method == "HEAD" or exc.message == "media_type_header_exception"
             if refused and exc.meta.status == 400 and self._client_is_newer:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from splade_es.engines.base import TRY_LATER
+from splade_es.engines.shapes import expect
 from splade_es.errors import (
     AccessDenied,
     EngineError,
@@ -19,6 +20,12 @@ from splade_es.errors import (
 from splade_es.fields import ID_FIELD
 from splade_es.records import ItemResult, ScoredId
 
+# What a user may not do: Elasticsearch names the privileges, OpenSearch and Amazon the action.
+_MISSING = (
+    (re.compile(r"granted by the (.* privileges? \[[^\]]+)\]"), "Grant this user one of the {}]."),
+    (re.compile(r"no permissions for \[([^\]]+)\]"), "Grant this user the permission {}."),
+    (re.compile(r"not authorized to perform: ([\w:]+)"), "Allow this user the action {}."),
+)
 # Each version words it differently, and all name the type so.
 _FIELD_TYPE = re.compile(r"type \[(?:rank_features|sparse_vector)\]")
 # What a `default_pipeline` that does not exist is called, in items or of the whole request.
@@ -35,13 +42,40 @@ _PARTS = {
 
 
 def reason(error: Any) -> str:
-    """The innermost cause of an `error` object, which says what is wrong."""
+    """What an `error` object of any shape says: its outermost cause, and its innermost.
+
+    The outer one names the field of a document, the inner one what is wrong with its value.
+    """
     if not isinstance(error, Mapping):
-        return str(error)
-    cause = next(iter(error.get("root_cause") or [error]))
-    while isinstance(cause.get("caused_by"), Mapping):
-        cause = cause["caused_by"]
-    return f"{cause.get('type')}: {cause.get('reason')}"
+        return "" if error is None else str(error)
+    roots = error.get("root_cause")
+    outer = roots[0] if isinstance(roots, list) and roots else error
+    inner = error
+    while isinstance(inner.get("caused_by"), Mapping):
+        inner = inner["caused_by"]
+    said = [text for text in (_cause(outer), _cause(inner)) if text]
+    return said[0] if said and said[-1] in said[0] else "; ".join(said)
+
+
+def _cause(cause: Any) -> str:
+    """Type and text of one cause; a cloud in front of the server names them in its own way."""
+    if not isinstance(cause, Mapping):
+        return str(cause)
+    found = [
+        next((str(cause[name]) for name in names if cause.get(name)), "")
+        for names in (("type", "code"), ("reason", "message", "Message"))
+    ]
+    return ": ".join(part for part in found if part)
+
+
+def _error_of(body: Any) -> Any:
+    """The part of an answer that says what is wrong."""
+    match body:
+        case {"error": error} if error:
+            return error
+        case {"errors": [error, *_]}:
+            return error
+    return body if isinstance(body, Mapping) else None
 
 
 def _takes_nothing(kind: str | None, status: int) -> bool:
@@ -68,8 +102,8 @@ def engine_error(
     server: "elasticsearch at http://host:9200". body: parsed JSON, or whatever a proxy sent.
     retry_after: that header; seconds are read, a date (RFC 9110) is not.
     """
-    error = body.get("error", body) if isinstance(body, Mapping) else body
-    detail = reason(error) if isinstance(body, Mapping) else ""
+    error = _error_of(body)
+    detail = reason(error)
     kind = error.get("type") if isinstance(error, Mapping) else None
     index = error.get("index", "") if isinstance(error, Mapping) else ""
     if kind == "index_not_found_exception":
@@ -86,20 +120,38 @@ def engine_error(
     if _NO_PIPELINE.search(detail):
         return EngineError(says, "Create that pipeline, or take it out of the index's settings.")
     if status in (401, 403):
-        return AccessDenied(
-            says,
-            "Set SPLADE_ES_API_KEY, SPLADE_ES_BEARER_TOKEN, or SPLADE_ES_USERNAME and "
-            "SPLADE_ES_PASSWORD, to credentials "
-            + ("that it knows." if status == 401 else "with the privilege to do this."),
-        )
+        return AccessDenied(says, _remedy(status, kind, detail))
     if status == 413:
         return RequestTooLarge(says, "Send less at once.")
     if status in TRY_LATER:
-        seconds = float(retry_after) if retry_after and retry_after.isdigit() else 0.0
-        return Unavailable(says, "Try again later.", status=status, retry_after=seconds)
+        return Unavailable(
+            says, "Try again later.", status=status, retry_after=_seconds(retry_after)
+        )
     if status == 400 and _FIELD_TYPE.search(detail):
         return FieldTypeMissing(says)
     return EngineError(says)
+
+
+def _remedy(status: int, kind: str | None, detail: str) -> str:
+    """What to do about an answer of 401 or 403."""
+    for pattern, remedy in _MISSING:
+        if found := pattern.search(detail):
+            return remedy.format(found[1].replace(",", ", "))
+    if status == 403 and kind not in (None, "security_exception"):
+        return ""  # it is about something else than the user
+    return (
+        "Set SPLADE_ES_API_KEY, SPLADE_ES_BEARER_TOKEN, or SPLADE_ES_USERNAME and "
+        "SPLADE_ES_PASSWORD, to credentials "
+        + ("that it knows." if status == 401 else "with the privilege to do this.")
+    )
+
+
+def _seconds(retry_after: str | None) -> float:
+    """The seconds of that header; 0 where it says something else."""
+    try:
+        return max(0.0, float(retry_after or 0))
+    except ValueError:
+        return 0.0
 
 
 def index_exists(index: str, server: str) -> IndexExists:
@@ -134,6 +186,15 @@ def unreachable(server: str, cause: BaseException, *, tls: bool = False) -> Engi
     return Unavailable(f"No answer from {server} ({text})", "Check the URL and that it runs.")
 
 
+def unsupported(server: str) -> EngineError:
+    """The error for an answer without the header by which Elasticsearch's client knows it."""
+    return EngineError(
+        f"An answer of {server} lacks the header x-elastic-product, without which its Python "
+        "client takes no answer",
+        "Let the proxy in between pass that header.",
+    )
+
+
 def unreadable(server: str) -> EngineError:
     """The error for an answer that is not the JSON these servers send."""
     return EngineError(f"{server} sends an invalid answer", "Check whether a proxy is in between.")
@@ -147,7 +208,9 @@ def bulk_results(body: Any, server: str) -> list[ItemResult]:
     results = []
     for item in body["items"]:
         ((operation, outcome),) = item.items()
-        error, status = outcome.get("error"), outcome["status"]
+        error, status = outcome.get("error"), expect(int, outcome["status"])
+        if not 200 <= status < 600 or 300 <= status < 400 or (error and status < 400):
+            raise ValueError(f"the status {status}")
         kind = error.get("type") if isinstance(error, Mapping) else None
         if not error:
             dropped = operation == "index" and outcome.get("result") == "noop"
@@ -159,13 +222,20 @@ def bulk_results(body: Any, server: str) -> list[ItemResult]:
     return results
 
 
+def search_hits(body: Any) -> list[dict[str, Any]]:
+    """The hits of a search."""
+    return expect(list, body["hits"]["hits"])
+
+
 def scored_ids(body: Any, server: str) -> list[list[ScoredId]]:
     """The results of each search of a `_msearch` request that reads ids from doc values."""
-    results: list[list[ScoredId]] = []
-    for answer in _answers(body, server):
-        hits: Sequence[Mapping[str, Any]] = answer.get("hits", {}).get("hits", [])
-        results.append([ScoredId(hit["fields"][ID_FIELD][0], float(hit["_score"])) for hit in hits])
-    return results
+    return [
+        [
+            ScoredId(expect(str, hit["fields"][ID_FIELD][0]), float(hit["_score"]))
+            for hit in search_hits(answer)
+        ]
+        for answer in _answers(body, server)
+    ]
 
 
 def hit_counts(body: Any, server: str) -> list[int]:
@@ -210,5 +280,5 @@ def _answers(body: Any, server: str) -> Iterator[Mapping[str, Any]]:
     """The answer of each search. Raises for one that failed, which would look like an empty one."""
     for answer in body["responses"]:
         if "error" in answer:
-            raise engine_error(answer["status"], answer, server)
+            raise engine_error(expect(int, answer["status"]), answer, server)
         yield answer

@@ -20,4 +20,5 @@ class ServerEngine(Transport):
     def indices(self) -> list[str]:
         """See `Engine.indices`."""
         path = "/_mapping?filter_path=*.mappings._meta.splade_es.toolkit"
-        return sorted(self.request("GET", path))
+        with self.answer("GET", path) as answer:
+            return sorted(answer.keys())

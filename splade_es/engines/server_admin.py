@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import quote
 
 from splade_es.engines.base import check_index_name
 from splade_es.engines.mapped_fields import mapped_fields
+from splade_es.engines.shapes import expect
 from splade_es.engines.transport import Known, Transport
 from splade_es.errors import EngineError, IndexMismatch, IndexMissing
 from splade_es.fields import FIELD
@@ -35,6 +37,16 @@ class IndexRequests:
         """What errors call the index: "'articles' on elasticsearch at http://host:9200"."""
         return f"{self.name!r} on {self.transport.label}"
 
+    def answer(
+        self, method: str, action: str, *lines: Any, once: bool = False
+    ) -> AbstractContextManager[Any]:
+        """The answer to a request, for the block that reads it; see `Transport.answer`.
+
+        once: sending it again is not the same, or is for the caller.
+        """
+        retry = self._retry and not once
+        return self.transport.answer(method, self._path(action), *lines, retry=retry)
+
     def send(
         self,
         method: str,
@@ -42,47 +54,51 @@ class IndexRequests:
         *lines: Any,
         timeout: float | None = None,
         once: bool = False,
-    ) -> Any:
-        """The answer to a request. once: sending it again is not the same, or is for the caller."""
+    ) -> None:
+        """Send a request whose answer only says that it is done. once: as for `answer`."""
+        retry = self._retry and not once
+        self.transport.command(method, self._path(action), *lines, timeout=timeout, retry=retry)
+
+    def _path(self, action: str) -> str:
         check_index_name(self.name)
-        return self.transport.request(
-            method,
-            f"/{quote(self.name, safe='')}{action}",
-            *lines,
-            timeout=timeout,
-            retry=self._retry and not once,
-        )
+        return f"/{quote(self.name, safe='')}{action}"
 
     def mapping(self) -> dict[str, Any]:
         """The mapping of any index. Raises EngineError for an alias of several indices."""
-        answer = self.send("GET", "/_mapping")
-        if len(answer) > 1:
-            raise EngineError(
-                f"{self.name!r} stands for {len(answer)} indices on {self.transport.label}",
-                "Name one of them.",
-            )
-        (found,) = answer.values()  # by the name of the index, where this one is an alias
-        mapping: dict[str, Any] = found["mappings"]
-        return mapping
+        with self.answer("GET", "/_mapping") as answer:
+            if len(answer) > 1:
+                raise EngineError(
+                    f"{self.name!r} stands for {len(answer)} indices on {self.transport.label}",
+                    "Name one of them.",
+                )
+            (found,) = answer.values()  # by the name of the index, where this one is an alias
+            mapping = expect(dict, found["mappings"])
+            mapped_fields(mapping)
+            expect(dict, expect(dict, mapping.get("_meta", {})).get(NOTES, {}))
+            return mapping
 
     def own_mapping(self) -> dict[str, Any]:
         """The mapping of an index that splade-es made. Raises IndexMissing, IndexMismatch."""
         mapping = self.mapping()
-        if not mapping.get("_meta", {}).get(META):
+        meta = mapping.get("_meta", {})
+        notes = meta.get(NOTES, {})
+        name = notes.get(FEATURES_FIELD, FIELD)
+        mapped = mapped_fields(mapping)
+        fields = [
+            field
+            for field in self.transport.feature_fields
+            if name in mapped and mapped[name].type == field.type
+        ]
+        if not (fields and isinstance(meta.get(META), dict)):
             raise IndexMismatch(
                 f"splade-es did not make the index {self.label}",
                 "Choose another index, or add features to the documents of this one with backfill.",
             )
-        notes = mapping["_meta"].get(NOTES, {})
-        name = notes.get(FEATURES_FIELD, FIELD)
-        kind = mapping["properties"][name]["type"]
-        field = next(field for field in self.transport.feature_fields if field.type == kind)
-        mapped = mapped_fields(mapping)
         text_fields = {
             text: mapped[text].nested if text in mapped else ""
             for text in notes.get(TEXT_FIELDS, [])
         }
-        self.transport.known[self.name] = Known(field, name, text_fields)
+        self.transport.known[self.name] = Known(fields[0], name, text_fields)
         return mapping
 
     def stored_meta(self) -> dict[str, Any]:
@@ -92,9 +108,8 @@ class IndexRequests:
 
     def settings(self) -> dict[str, Any]:
         """The settings, as the server writes them."""
-        answer = self.send("GET", "/_settings")
-        settings: dict[str, Any] = next(iter(answer.values()))["settings"]["index"]
-        return settings
+        with self.answer("GET", "/_settings") as answer:
+            return expect(dict, next(iter(answer.values()))["settings"]["index"])
 
     def notes(self) -> dict[str, Any]:
         """What `write_notes` left in the mapping's `_meta`."""
@@ -124,21 +139,24 @@ class IndexRequests:
 
     def uuid(self) -> str:
         """The uuid of the index."""
-        answer = self.send("GET", "/_settings/index.uuid?filter_path=*.settings.index.uuid")
-        return str(next(iter(answer.values()))["settings"]["index"]["uuid"])
+        action = "/_settings/index.uuid?filter_path=*.settings.index.uuid"
+        with self.answer("GET", action) as answer:
+            return str(next(iter(answer.values()))["settings"]["index"]["uuid"])
 
     def targets(self) -> list[str]:
         """The indices that an alias of this name points to; [] if there is no such alias."""
         try:
-            answer = self.send("GET", "/_alias")
+            with self.answer("GET", "/_alias") as answer:
+                return sorted(
+                    index for index, found in answer.items() if self.name in found["aliases"]
+                )
         except IndexMissing:
             return []
-        return sorted(index for index, found in answer.items() if self.name in found["aliases"])
 
     def delete(self) -> None:
         """Delete the index; behind an alias, the one index that it points to."""
         name = next(iter(self.targets()), self.name)
-        self.transport.request("DELETE", f"/{quote(name, safe='')}")
+        self.transport.command("DELETE", f"/{quote(name, safe='')}")
         self.forget()
 
     def replace_with(self, other: str) -> None:
@@ -147,7 +165,7 @@ class IndexRequests:
         actions: list[Any] = [{"add": {"index": other, "alias": self.name}}]
         for old in self.targets() or [self.name]:
             actions.insert(0, {"remove_index": {"index": old}})
-        self.transport.request("POST", "/_aliases", {"actions": actions})
+        self.transport.command("POST", "/_aliases", {"actions": actions})
         self.forget()
 
     def forget(self) -> None:
@@ -183,5 +201,5 @@ class ServerAlias:
             {"remove": {"index": old, "alias": name, "must_exist": True}} for old in before
         ]
         actions.append({"add": {"index": index, "alias": name}})
-        self._requests.transport.request("POST", "/_aliases", {"actions": actions})
+        self._requests.transport.command("POST", "/_aliases", {"actions": actions})
         self._requests.forget()

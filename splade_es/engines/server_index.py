@@ -15,7 +15,7 @@ from splade_es.engines.base import (
     IndexUpdates,
     check_field_type,
 )
-from splade_es.engines.responses import bulk_results, parts
+from splade_es.engines.responses import bulk_results, parts, search_hits
 from splade_es.engines.server_admin import (
     WHOLE,
     IndexRequests,
@@ -24,6 +24,7 @@ from splade_es.engines.server_admin import (
 )
 from splade_es.engines.server_searches import ServerSearches
 from splade_es.engines.server_updates import ServerUpdates
+from splade_es.engines.shapes import expect, expect_as_many
 from splade_es.engines.transport import bulk_lines
 from splade_es.errors import (
     AccessDenied,
@@ -80,7 +81,8 @@ class ServerIndex(ServerSearches):
 
     def exists(self) -> bool:
         try:
-            return bool(self._requests.send("HEAD", "", once=True))
+            with self._requests.answer("HEAD", "", once=True) as answer:
+                return bool(answer)
         except AccessDenied as error:  # an answer without a body, which would name it
             error.message += f" for the index {self.name!r}"
             raise
@@ -106,20 +108,20 @@ class ServerIndex(ServerSearches):
         self._requests.send("POST", "/_forcemerge?max_num_segments=1", timeout=MERGE_TIMEOUT)
 
     def count(self) -> int:
-        answer = self._requests.send("GET", "/_count")
-        if failed := answer["_shards"]["failed"]:
-            raise Unavailable(f"{failed} shards of {self._requests.label} do not answer")
-        return int(answer["count"])
+        with self._requests.answer("GET", "/_count") as answer:
+            if failed := answer["_shards"]["failed"]:
+                raise Unavailable(f"{failed} shards of {self._requests.label} do not answer")
+            return int(answer["count"])
 
     def stats(self) -> IndexStats:
         field = self._requests.known().field
         action = "/_stats/store,segments?include_segment_file_sizes=true"
-        primaries = self._requests.send("GET", action)["_all"]["primaries"]
-        files = primaries["segments"].get("file_sizes", {})
-        sizes = {name: file["size_in_bytes"] for name, file in files.items()}
-        return IndexStats(
-            self.count(), primaries["store"]["size_in_bytes"], field.type, parts(sizes)
-        )
+        with self._requests.answer("GET", action) as answer:
+            primaries = answer["_all"]["primaries"]
+            size = int(primaries["store"]["size_in_bytes"])
+            files = primaries["segments"].get("file_sizes", {})
+            sizes = {name: int(file["size_in_bytes"]) for name, file in files.items()}
+        return IndexStats(self.count(), size, field.type, parts(sizes))
 
     def check_own(self) -> None:
         self._requests.check_own()
@@ -151,18 +153,19 @@ class ServerIndex(ServerSearches):
         self._check_uuid()  # of a missing index the bulk API would make one, with its own mapping
         lines = [line for action in actions for line in bulk_lines(action)]
         path = "/_bulk?filter_path=items.*.status,items.*.error,items.*.result"
-        answer = self._requests.send("POST", path, *lines, once=True)
-        return bulk_results(answer, self._server)
+        with self._requests.answer("POST", path, *lines, once=True) as answer:
+            return expect_as_many(actions, bulk_results(answer, self._server))
 
     def hashes(self, ids: Sequence[str]) -> dict[str, str]:
         body = {"ids": list(ids)}
         parameters = f"_source_includes={HASH_FIELD}&stored_fields={HASH_FIELD}"
-        hashes = {}
-        for doc in self._requests.send("POST", f"/_mget?{parameters}", body)["docs"]:
-            # where `_source` has no vectors it has no hash either, see `index_body`
-            stored = doc.get("fields", {}).get(HASH_FIELD) or [None]
-            if found := doc.get("_source", {}).get(HASH_FIELD) or stored[0]:
-                hashes[doc["_id"]] = found
+        hashes: dict[str, str] = {}
+        with self._requests.answer("POST", f"/_mget?{parameters}", body) as answer:
+            for doc in expect_as_many(ids, answer["docs"]):
+                # where `_source` has no vectors it has no hash either, see `index_body`
+                stored = doc.get("fields", {}).get(HASH_FIELD) or [None]
+                if found := doc.get("_source", {}).get(HASH_FIELD) or stored[0]:
+                    hashes[doc["_id"]] = found
         return hashes
 
     def ids(self) -> Iterator[str]:
@@ -170,8 +173,10 @@ class ServerIndex(ServerSearches):
         body: dict[str, Any] = {"size": MAX_K, "sort": [ID_FIELD], **dsl.IDS_ONLY}
         body["query"] = dsl.HAS_ID
         while True:
-            hits = self._requests.send("POST", f"/_search?{WHOLE}", body)["hits"]["hits"]
-            yield from (hit["fields"][ID_FIELD][0] for hit in hits)
-            if len(hits) < MAX_K:
+            with self._requests.answer("POST", f"/_search?{WHOLE}", body) as answer:
+                hits = search_hits(answer)
+                found = [expect(str, hit["fields"][ID_FIELD][0]) for hit in hits]
+                body["search_after"] = hits[-1]["sort"] if hits else []
+            yield from found
+            if len(found) < MAX_K:
                 return
-            body["search_after"] = hits[-1]["sort"]

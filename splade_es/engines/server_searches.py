@@ -8,8 +8,9 @@ from typing import Any
 
 from splade_es.engines import dsl
 from splade_es.engines.base import check_search
-from splade_es.engines.responses import hit_counts, scored_ids, text_of
+from splade_es.engines.responses import hit_counts, scored_ids, search_hits, text_of
 from splade_es.engines.server_admin import DOCUMENTS_PER_REQUEST, WHOLE, IndexRequests
+from splade_es.engines.shapes import expect, expect_as_many
 from splade_es.errors import QueryError
 from splade_es.fields import COMPANIONS, FIELDS_FIELD, ID_FIELD
 from splade_es.records import Clause, Document, Filter, Hit, ScoredId
@@ -48,15 +49,16 @@ class ServerSearches:
         action = f"/_search?{WHOLE}"
         if contributions:
             action += "&include_named_queries_score=true"
-        return [
-            Hit(
-                hit["_id"],
-                float(hit["_score"]),
-                _with_text(hit.get("_source", {}), text_fields),
-                hit.get("matched_queries") or {},
-            )
-            for hit in self._requests.send("POST", action, body)["hits"]["hits"]
-        ]
+        with self._requests.answer("POST", action, body) as answer:
+            return [
+                Hit(
+                    expect(str, hit["_id"]),
+                    float(hit["_score"]),
+                    _with_text(expect(dict, hit.get("_source", {})), text_fields),
+                    _contributions(hit),
+                )
+                for hit in search_hits(answer)
+            ]
 
     def search_many(
         self, queries: Sequence[Sequence[Clause]], k: int, *, filter: Filter | None = None
@@ -88,8 +90,8 @@ class ServerSearches:
                 lines.append({"allow_partial_search_results": False})
                 query = dsl.clauses_query(field.query, name, [Clause(feature, 1.0)])
                 lines.append({"size": 0, "query": query, "track_total_hits": True})
-            answer = self._requests.send("POST", "/_msearch", *lines)
-            counts += hit_counts(answer, self._server)
+            with self._requests.answer("POST", "/_msearch", *lines) as answer:
+                counts += expect_as_many(batch, hit_counts(answer, self._server))
         return counts
 
     def explain(self, clauses: Sequence[Clause], id: str) -> dict[str, float]:
@@ -98,13 +100,12 @@ class ServerSearches:
         query = dsl.named_query(field.query, name, clauses)
         query["bool"]["filter"] = [{"ids": {"values": [id]}}]
         action = "/_search?include_named_queries_score=true&_source=false"
-        hits = self._requests.send("POST", action, {"query": query})["hits"]["hits"]
-        if not hits:
-            raise QueryError(
-                f"There is no document {id!r} in the index {self.name!r}", "Use the id of a hit."
-            )
-        contributions: dict[str, float] = hits[0].get("matched_queries") or {}
-        return contributions
+        with self._requests.answer("POST", action, {"query": query}) as answer:
+            if hits := search_hits(answer):
+                return _contributions(hits[0])
+        raise QueryError(
+            f"There is no document {id!r} in the index {self.name!r}", "Use the id of a hit."
+        )
 
     def _msearch(
         self, queries: list[dict[str, Any]], k: int, search_type: str = "query_then_fetch"
@@ -116,8 +117,8 @@ class ServerSearches:
             for query in batch:
                 lines.append({"allow_partial_search_results": False, "search_type": search_type})
                 lines.append({"size": k, "query": query, **dsl.IDS_ONLY})
-            answer = self._requests.send("POST", "/_msearch", *lines)
-            results += scored_ids(answer, self._server)
+            with self._requests.answer("POST", "/_msearch", *lines) as answer:
+                results += expect_as_many(batch, scored_ids(answer, self._server))
         return results
 
     def documents(self, ids: Sequence[str]) -> list[Document]:
@@ -131,10 +132,17 @@ class ServerSearches:
                 "track_total_hits": False,
                 "_source": {"excludes": [name, *COMPANIONS]},
             }
-            for hit in self._requests.send("POST", f"/_search?{WHOLE}", body)["hits"]["hits"]:
-                source = _with_text(hit.get("_source", {}), text_fields)
-                found[hit["_id"]] = Document.from_source(hit["_id"], source)
+            with self._requests.answer("POST", f"/_search?{WHOLE}", body) as answer:
+                for hit in search_hits(answer):
+                    source = _with_text(expect(dict, hit.get("_source", {})), text_fields)
+                    found[hit["_id"]] = Document.from_source(expect(str, hit["_id"]), source)
         return [found[id] for id in ids if id in found]
+
+
+def _contributions(hit: dict[str, Any]) -> dict[str, float]:
+    """What each named query adds to the score of a hit."""
+    named = expect(dict, hit.get("matched_queries") or {})
+    return {feature: float(score) for feature, score in named.items()}
 
 
 def _with_text(source: dict[str, Any], fields: Iterable[str]) -> dict[str, Any]:

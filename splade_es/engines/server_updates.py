@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from splade_es.engines.mapped_fields import mapped_fields, not_in_source
-from splade_es.engines.responses import text_of
+from splade_es.engines.responses import search_hits, text_of
 from splade_es.engines.server_admin import (
     DOCUMENTS_PER_REQUEST,
     FEATURES_FIELD,
@@ -22,6 +22,7 @@ from splade_es.engines.server_admin import (
     WHOLE,
     IndexRequests,
 )
+from splade_es.engines.shapes import expect
 from splade_es.errors import EngineError, FieldTypeMissing, IndexMismatch
 from splade_es.fields import COMPANIONS, FIELD, HASH_FIELD
 from splade_es.index_meta import IndexMeta
@@ -55,7 +56,9 @@ class ServerUpdates:
 
     def _check_updates(self) -> None:
         """Raise EngineError where an update is impossible, or would lose something."""
-        if any(index.startswith(".ds-") for index in self._requests.send("GET", "/_settings")):
+        with self._requests.answer("GET", "/_settings") as answer:
+            in_stream = any(index.startswith(".ds-") for index in answer)
+        if in_stream:
             raise EngineError(
                 f"{self._requests.label} is a data stream, whose documents cannot be updated",
                 "Reindex it into an index.",
@@ -65,14 +68,22 @@ class ServerUpdates:
                 f"{self._requests.label} is a time series, whose documents cannot be updated",
                 "Reindex it into an index of another mode.",
             )
-        for index, found in self._requests.send("GET", "/_alias").items():
-            alias = found["aliases"].get(self._requests.name, {})
-            routes = alias.keys() & {"index_routing", "search_routing"}
-            if routes or alias.get("is_write_index") is False:
-                raise EngineError(
-                    f"{self._requests.label} is an alias that routes its documents or takes none",
-                    f"Name the index {index!r}.",
-                )
+        with self._requests.answer("GET", "/_alias") as answer:
+            aliases = {
+                index: found["aliases"].get(self._requests.name, {})
+                for index, found in answer.items()
+            }
+            special = [
+                index
+                for index, alias in aliases.items()
+                if alias.keys() & {"index_routing", "search_routing"}
+                or alias.get("is_write_index") is False
+            ]
+        if special:
+            raise EngineError(
+                f"{self._requests.label} is an alias that routes its documents or takes none",
+                f"Name the index {special[0]!r}.",
+            )
         mapping = self._requests.mapping()
         if mapping.get("enabled") is False:
             raise EngineError(
@@ -160,7 +171,8 @@ class ServerUpdates:
         self._requests.forget()
 
     def shards(self) -> int:
-        return int(self._requests.settings()["number_of_shards"])
+        with self._requests.answer("GET", "/_settings/index.number_of_shards") as answer:
+            return int(next(iter(answer.values()))["settings"]["index"]["number_of_shards"])
 
     def changes(self, shard: int, names: Sequence[str]) -> Iterator[Stored]:
         body: dict[str, Any] = {
@@ -172,10 +184,18 @@ class ServerUpdates:
             "stored_fields": [HASH_FIELD],  # beside `_source`, where that is without vectors
         }
         action = f"/_search?preference=_shards:{shard}&{WHOLE}"
-        while hits := self._requests.send("POST", action, body)["hits"]["hits"]:
-            for hit in hits:
-                version = Version(hit["_seq_no"], hit["_primary_term"], hit.get("_routing"))
-                source = hit.get("_source", {})
-                (hash,) = hit.get("fields", {}).get(HASH_FIELD) or [source.get(HASH_FIELD)]
-                yield Stored(hit["_id"], version, source, hash)
-            body["search_after"] = hits[-1]["sort"]
+        while True:
+            with self._requests.answer("POST", action, body) as answer:
+                hits = search_hits(answer)
+                found = [_stored(hit) for hit in hits]
+                body["search_after"] = hits[-1]["sort"] if hits else []
+            yield from found
+            if not found:
+                return
+
+
+def _stored(hit: dict[str, Any]) -> Stored:
+    version = Version(hit["_seq_no"], hit["_primary_term"], hit.get("_routing"))
+    source = expect(dict, hit.get("_source", {}))
+    (hash,) = hit.get("fields", {}).get(HASH_FIELD) or [source.get(HASH_FIELD)]
+    return Stored(expect(str, hit["_id"]), version, source, hash)

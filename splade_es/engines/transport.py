@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import orjson
@@ -13,6 +15,7 @@ from splade_es.engines.address import Address
 from splade_es.engines.base import FieldType
 from splade_es.engines.responses import unreadable
 from splade_es.engines.retry import ATTEMPTS, pause
+from splade_es.engines.shapes import WRONG_SHAPE
 from splade_es.errors import Unavailable
 from splade_es.fields import FIELD, ID_FIELD
 from splade_es.records import Action
@@ -111,9 +114,44 @@ class Transport(ABC):
                 if not retry or attempt + 1 == ATTEMPTS:
                     raise
                 time.sleep(pause(attempt, error))
+            except WRONG_SHAPE as error:  # the client could not read it
+                raise unreadable(self.label) from error
         if not isinstance(answer, (dict, bool)):
             raise unreadable(self.label)
         return answer
+
+    @contextmanager
+    def answer(
+        self,
+        method: str,
+        path: str,
+        *lines: Any,
+        timeout: float | None = None,
+        retry: bool = False,
+    ) -> Iterator[Any]:
+        """The answer to one request, for the block that reads it; see `request`.
+
+        What the block does not find there, or finds to be of another type, is an EngineError: no
+        such server sends it.
+        """
+        answer = self.request(method, path, *lines, timeout=timeout, retry=retry)
+        try:
+            yield answer
+        except WRONG_SHAPE as error:
+            raise unreadable(self.label) from error
+
+    def command(
+        self,
+        method: str,
+        path: str,
+        *lines: Any,
+        timeout: float | None = None,
+        retry: bool = False,
+    ) -> None:
+        """Send a request whose answer only says that it is done; see `request`."""
+        with self.answer(method, path, *lines, timeout=timeout, retry=retry) as answer:
+            if not answer.keys() & {"acknowledged", "_shards"}:
+                raise KeyError("acknowledged")
 
 
 def to_json(value: Any) -> bytes:

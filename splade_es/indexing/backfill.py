@@ -121,7 +121,10 @@ class Backfill:
             else:
                 self._updates.add_features(meta, features_field)
             self._updates.note_text_fields(self._fields)
-            pass_ = _Pass(self._index, self._updates, self._fields, self._quantizer, rejects)
+            pass_ = _Pass(
+                self._index, self._updates, self._fields, self._quantizer, rejects,
+                encoder.max_length,
+            )  # fmt: skip
             builder = ActionBuilder(encoder.vocabulary, self._quantizer.settings, meta.model)
             while True:
                 self._index.refresh()
@@ -150,6 +153,7 @@ class _Pass:
         fields: list[str],
         quantizer: Quantizer,
         rejects: Rejects,
+        max_length: int,
     ) -> None:
         self.stored: dict[int, Stored] = {}  # what is being encoded, by its number
         self._started = time.perf_counter()
@@ -159,7 +163,8 @@ class _Pass:
         self._fields = fields
         self._settings = quantizer.settings
         self._rejects = rejects
-        self._updated = self._conflicts = self._same = self._without = 0
+        self._max_length = max_length
+        self._updated = self._conflicts = self._same = self._without = self._truncated = 0
         self._shards = updates.shards()
 
     @property
@@ -187,9 +192,10 @@ class _Pass:
 
     def finished(self, request: _Updates, results: list[ItemResult]) -> None:
         """Count a request to its end."""
-        for (document, _), result in zip(request.items, results, strict=True):
+        for (document, vector), result in zip(request.items, results, strict=True):
             if result.status < 300:
                 self._updated += 1
+                self._truncated += vector.truncated
             elif result.status in (404, 409):  # deleted, or it comes again as it is now
                 self._conflicts += 1
             else:
@@ -205,6 +211,8 @@ class _Pass:
             without=self._without,
             conflicts=self._conflicts,
             rejected=self._rejects.count,
+            truncated=self._truncated,
+            max_length=self._max_length,
             seconds=time.perf_counter() - self._started,
             first_rejected=self._rejects.first,
             rejects=self._rejects.path,

@@ -41,6 +41,7 @@ class Done:
     empty: int
     saturated: int
     refused: dict[int, str]
+    truncated: int = 0
 
 
 class Journal:
@@ -268,7 +269,8 @@ def _read(path: Path, lines: list[bytes]) -> tuple[dict[str, Any], list[Done]]:
         header, *records = map(json.loads, lines)
         if "index" not in header:
             raise ValueError("no header")
-        done = [Done(**{f.name: record[f.name] for f in fields(Done)}) for record in records]
+        names = {f.name for f in fields(Done)}
+        done = [Done(**{k: v for k, v in record.items() if k in names}) for record in records]
         for d in done:  # the keys of JSON are strings
             object.__setattr__(d, "refused", {int(n): text for n, text in d.refused.items()})
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -14,7 +14,7 @@ from splade_es.errors import NotPublished, QueryError
 from splade_es.features import feature_names
 from splade_es.indexing.source import DocumentSource
 from splade_es.limits import MAX_CLAUSES
-from splade_es.records import Clause, Document, Encoded, Quantized, document_of, id_hash
+from splade_es.records import Clause, Document, Encoded, document_of, id_hash
 
 _SIZE = 32
 # A vector that is encoded anew beside other texts differs by rounding, and in half precision by
@@ -78,8 +78,10 @@ def _alone(item: Any) -> Any:
     """The item, its vector copied if it has one: that is a part of arrays of many documents."""
     if not isinstance(item, Encoded):
         return item
-    ids, values, saturated = item.vector
-    return Encoded(item.document, Quantized(ids.copy(), values.copy(), saturated))
+    vector = item.vector
+    return Encoded(
+        item.document, vector._replace(ids=vector.ids.copy(), values=vector.values.copy())
+    )
 
 
 def _alike(expected: dict[str, float], found: dict[str, float]) -> bool:

@@ -40,7 +40,8 @@ class Tally:
         self._journal = journal
         self._unchanged = unchanged
         self._before = index.count()
-        self._indexed = self._replaced = self._empty = self._saturated = 0
+        self._indexed = self._replaced = self._empty = self._saturated = self._truncated = 0
+        self._max_length = index.meta().max_length
         self.refused: set[int] = set()  # numbers of documents that the engine refused
         # requests whose documents were all refused; None once one was acknowledged
         self._held: list[tuple[LoadRequest, list[ItemResult]]] | None = []
@@ -85,7 +86,7 @@ class Tally:
 
     def _count(self, request: LoadRequest, results: list[ItemResult]) -> None:
         refused = {}
-        replaced = empty = saturated = 0
+        replaced = empty = saturated = truncated = 0
         for (document, vector), result in zip(request.items, results, strict=True):
             saturated += vector.saturated
             if result.status >= 400:
@@ -94,13 +95,14 @@ class Tally:
             else:
                 replaced += result.status == 200
                 empty += not len(vector.ids)
+                truncated += vector.truncated
         left_out = self._unchanged.left_out() if self._unchanged else []
         done = Done(
             runs(document.number for document, _ in request.items),
             runs(number for number, _, _ in left_out),
             digest(zip(request.ids, request.hashes, strict=True)),
             digest((id, content_hash) for _, id, content_hash in left_out),
-            len(results) - len(refused), replaced, empty, saturated, refused,
+            len(results) - len(refused), replaced, empty, saturated, refused, truncated,
         )  # fmt: skip
         if self._journal:
             self._journal.record(done)
@@ -121,6 +123,8 @@ class Tally:
             empty=self._empty,
             rejected=self._rejects.count,
             saturated=self._saturated,
+            truncated=self._truncated,
+            max_length=self._max_length,
             seconds=time.perf_counter() - self._started,
             first_rejected=self._rejects.first,
             rejects=self._rejects.path,
@@ -147,4 +151,5 @@ class Tally:
         self._replaced += done.replaced
         self._empty += done.empty
         self._saturated += done.saturated
+        self._truncated += done.truncated
         self.refused |= done.refused.keys()

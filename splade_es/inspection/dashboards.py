@@ -16,6 +16,7 @@ from typing import Any
 from splade_es.engines.address import Address
 from splade_es.engines.base import check_index_name
 from splade_es.engines.responses import engine_error, unreadable
+from splade_es.engines.shapes import WRONG_SHAPE, read_json
 from splade_es.errors import EngineError
 
 # Each product wants its own header against cross-site requests, and ignores the other's. Without
@@ -112,26 +113,28 @@ def import_saved_objects(url: str, objects: list[dict[str, Any]]) -> str:
     file = ("splade-es.ndjson", ndjson(objects), "application/ndjson")
     path = "/api/saved_objects/_import?overwrite=true"
     answer = address.request("POST", base, path, _HEADERS, fields={"file": file})
-    try:
-        body: Any = json.loads(answer.data)
-    except ValueError:
-        body = None
+    body = read_json(answer.data)
     body = body if isinstance(body, dict) else {}
     if answer.status >= 400:
         said = body.get("message") or body.get("error") or ""
         raise engine_error(answer.status, {"error": said}, base)
     if answer.status != 200 or "success" not in body:  # a page to log in at, say
         raise unreadable(base)
-    if not body["success"]:
-        (first, *_) = body.get("errors") or [{"type": "objects", "id": "?", "error": {"type": ""}}]
-        raise EngineError(
-            f"{base} took {body['successCount']} of {len(objects)} objects; not the "
-            f"{first['type']} {first.get('title') or first['id']!r}: {_why(first['error'])}",
-            "Write them to a file, and import it in the Saved Objects page to see more.",
-        )
-    # In another space than that of an earlier import it gets an id of its own.
-    ids = {done["type"]: done.get("destinationId") for done in body.get("successResults", [])}
-    return f"{base}/app/dashboards#/view/{ids.get('dashboard') or objects[-1]['id']}"
+    try:
+        if not body["success"]:
+            (first, *_) = body.get("errors") or [
+                {"type": "objects", "id": "?", "error": {"type": ""}}
+            ]
+            raise EngineError(
+                f"{base} took {body['successCount']} of {len(objects)} objects; not the "
+                f"{first['type']} {first.get('title') or first['id']!r}: {_why(first['error'])}",
+                "Write them to a file, and import it in the Saved Objects page to see more.",
+            )
+        # In another space than that of an earlier import it gets an id of its own.
+        ids = {done["type"]: done.get("destinationId") for done in body.get("successResults", [])}
+        return f"{base}/app/dashboards#/view/{ids.get('dashboard') or objects[-1]['id']}"
+    except WRONG_SHAPE as error:
+        raise unreadable(base) from error
 
 
 def _part(name: str, index: str) -> dict[str, Any]:

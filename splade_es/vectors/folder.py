@@ -95,13 +95,13 @@ class EncodeFolder:
         be written; ModelError; and on Ctrl-C Interrupted: what was encoded is in the folder.
         """
         started = time.perf_counter()
-        encoded = saturated = 0
+        encoded = saturated = truncated = 0
         fail_fast = self._settings.get("fail_fast", False)
 
         def progress(documents: int) -> EncodeProgress:
             return EncodeProgress(
-                documents, encoded, rejects.count, saturated, time.perf_counter() - started,
-                rejects.first, rejects.path,
+                documents, encoded, rejects.count, saturated, truncated, encoder.max_length,
+                time.perf_counter() - started, rejects.first, rejects.path,
             )  # fmt: skip
 
         with (
@@ -114,6 +114,7 @@ class EncodeFolder:
                 for item in encode_documents(items, encoder, self._quantizer, rejects):
                     encoded += 1
                     saturated += item.vector.saturated
+                    truncated += item.vector.truncated
                     writer.add(item)
                     yield progress(0)
             except KeyboardInterrupt as interrupt:

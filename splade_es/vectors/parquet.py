@@ -2,7 +2,7 @@
 
     vectors/meta.json            what an index must remember, how it was encoded, how many documents
     vectors/vocabulary.json      the token of each id
-    vectors/part-00000.parquet   id, title, text, fields (as JSON), indices, values; and so on
+    vectors/part-00000.parquet   see `COLUMNS`; and so on
 
 A part appears whole or not at all, in the order of the corpus, so that an interrupted run continues
 after the last one. Parquet needs pyarrow, an extra.
@@ -27,6 +27,8 @@ from splade_es.records import Document, Encoded, Quantized
 
 #: Files of a folder beside its parts.
 META, VOCABULARY = "meta.json", "vocabulary.json"
+#: Columns of a part. fields: as JSON; indices, values: lists of integers, see `Quantized`.
+COLUMNS = ("id", "title", "text", "fields", "indices", "values", "truncated")
 
 
 class VectorFolder(NamedTuple):
@@ -81,16 +83,15 @@ def read_vectors(folder: VectorFolder) -> Iterator[Encoded]:
         ends = np.asarray(lists.offsets).tolist()  # [n + 1]
         ids = np.asarray(lists.values)  # [N], of all documents of the part, one after the other
         values = np.asarray(columns["values"].values).astype(np.int32)  # [N]
-        texts = zip(
-            *(columns[name].to_pylist() for name in ("id", "title", "text", "fields")), strict=True
-        )
-        for n, (id, title, text, fields) in enumerate(texts):
+        names = [name for name in COLUMNS if name not in ("indices", "values")]
+        rows = zip(*(columns[name].to_pylist() for name in names), strict=True)
+        for n, (id, title, text, fields, truncated) in enumerate(rows):
             start, end = ends[n], ends[n + 1]
             number += 1
             further = json.loads(fields) if fields != "{}" else {}
             yield Encoded(
                 Document(id, text, title, further, f"{path}:{n + 1}", number),
-                Quantized(ids[start:end], values[start:end], 0),
+                Quantized(ids[start:end], values[start:end], 0, truncated),
             )
 
 
@@ -111,13 +112,13 @@ def list_parts(folder: Path) -> list[Path]:
     return sorted(folder.glob("part-*.parquet"))
 
 
-def read_part(path: Path, columns: Sequence[str] | None = None) -> dict[str, Any]:
+def read_part(path: Path, columns: Sequence[str] = COLUMNS) -> dict[str, Any]:
     """Read some columns of a part as Arrow arrays, by default all. Raises CorpusError."""
     pa, pq = import_pyarrow()
     try:
-        table = pq.read_table(path, columns=columns)
-        return {name: table[name].combine_chunks() for name in table.column_names}
-    except (OSError, pa.ArrowException) as error:
+        table = pq.read_table(path, columns=list(columns))
+        return {name: table[name].combine_chunks() for name in columns}
+    except (OSError, pa.ArrowException, KeyError) as error:
         raise _unreadable(path, error) from error
 
 
@@ -140,6 +141,7 @@ def write_part(folder: Path, number: int, part: Sequence[Encoded]) -> None:
             "values": pa.ListArray.from_arrays(
                 ends, np.concatenate([v.values for v in vectors]).astype(np.int16)
             ),
+            "truncated": [v.truncated for v in vectors],
         }
     )
     with atomic_file(folder / f"part-{number:05}.parquet", CorpusError, "wb") as file:

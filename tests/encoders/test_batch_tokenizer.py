@@ -24,3 +24,4 @@ def test_ids_are_those_of_transformers(fast: bool, texts: list[str], tmp_path: P
     expected = [tokenizer(text, truncation=True, max_length=16)["input_ids"] for text in texts]
     assert [ids.tolist() for ids in found.all_ids()] == expected
     assert found.lengths == [len(ids) for ids in expected]
+    assert found.truncated == [len(tokenizer(text)["input_ids"]) > 16 for text in texts]

@@ -18,6 +18,7 @@ from splade_es.encoders.workers import ModelSpec, ParallelEncoder
 from splade_es.errors import ModelError, SettingsError
 
 TEXTS = [" ".join(WORDS[i % 40 : i % 40 + i % 17 + 1]) for i in range(1500)]
+TEXTS[700] = " ".join(WORDS * 2)  # longer than the model reads
 
 
 def same(many: ParallelEncoder, name: str) -> None:
@@ -29,6 +30,8 @@ def same(many: ParallelEncoder, name: str) -> None:
     for row, expected in zip(rows, one.encode(TEXTS), strict=True):
         assert row.ids.tolist() == expected.ids.tolist()
         assert row.weights == pytest.approx(expected.weights, rel=1e-4, abs=1e-5)
+        assert row.truncated == expected.truncated
+    assert [n for n, row in enumerate(rows) if row.truncated] == [700]
     (row,) = many.encode(["heart attack"], with_sources=True)
     (expected,) = one.encode(["heart attack"], with_sources=True)
     assert row.sources is not None and expected.sources is not None
