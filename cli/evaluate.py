@@ -52,8 +52,11 @@ def evaluate(
     Example:
       splade-es evaluate scifact --index scifact --measures "nDCG@10 R@100" --baseline bm25
     """
-    from splade_es.data.trec_beir import write_run
+    from splade_es.data.files import check_not_input
+    from splade_es.data.trec_beir import beir_files, write_run
 
+    if output:
+        check_not_input("output", output, *beir_files(collection, settings["split"]))
     with open_engine(url) as engine:
         found = engine.index(index_name).evaluate(
             collection, mode=mode, baseline=baseline, **settings

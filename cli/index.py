@@ -131,8 +131,9 @@ def index(
 ) -> None:
     """Encode CORPUS and load it into an index.
 
-    CORPUS is JSON Lines with "_id", "text" and, optionally, "title" and further fields; plain or
-    .gz; - for standard input; or a BEIR folder; or a folder that `splade-es encode` has written,
+    CORPUS is JSON Lines with "_id", "text" and, optionally, "title" and further fields, or a JSON
+    array of the same objects; plain, or compressed by gzip, bzip2, xz or zstd; - for standard
+    input; or a BEIR folder; or a file of rejects; or a folder that `splade-es encode` has written,
     which needs no --model. An index that exists is added to; documents that it has unchanged are
     left out. A load that was interrupted, or whose server died, continues with --resume.
 

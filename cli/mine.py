@@ -59,9 +59,9 @@ def mine(
 ) -> None:
     """Find hard negatives for DATA in an index, and write training lines.
 
-    DATA is a BEIR folder, or JSON Lines with "query" and "positive", plain or .gz. Negatives are
-    documents that the index finds for a query and that are none of its positives, by "positive_id"
-    or by text.
+    DATA is a BEIR folder, or JSON Lines with "query" and "positive", plain or compressed. Negatives
+    are documents that the index finds for a query and that are none of its positives, by
+    "positive_id" or by text.
 
     \b
     Example:

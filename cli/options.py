@@ -84,7 +84,9 @@ def model_option(purpose: str, *, required: bool = False) -> Callable[[_Command]
     )
 
 
-moved_model_option = model_option("Only needed if it has moved since the index was made.")
+moved_model_option = model_option(
+    "Only needed if the model that the index names has moved, or was never loaded here."
+)
 
 
 def k_option(default: int) -> Callable[[_Command], _Command]:

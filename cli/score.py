@@ -32,10 +32,10 @@ def score(
 ) -> None:
     """Add "scores" of a teacher to the training lines LINES, for --loss margin_mse and kl.
 
-    LINES is JSON Lines with "query", "positive" and "negatives", plain or .gz, as `splade-es mine`
-    writes them. One teacher's scores are written as they are: a cross-encoder's logits, 20 times a
-    sentence encoder's cosine, or a SPLADE model's dot products. Those of several are brought to
-    0..1 in each line, averaged, and multiplied by --teacher-scale.
+    LINES is JSON Lines with "query", "positive" and "negatives", plain or compressed, as
+    `splade-es mine` writes them. One teacher's scores are written as they are: a cross-encoder's
+    logits, 20 times a sentence encoder's cosine, or a SPLADE model's dot products. Those of several
+    are brought to 0..1 in each line, averaged, and multiplied by --teacher-scale.
 
     \b
     Example:

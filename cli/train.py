@@ -85,7 +85,7 @@ def train(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train a SPLADE model on PAIRS: JSON Lines, plain or .gz, with "query" and "positive".
+    """Train a SPLADE model on PAIRS: JSON Lines, plain or compressed, with "query" and "positive".
 
     "negative" or "negatives" add hard negatives, and "scores" (a teacher's, the positive's first)
     allow --loss margin_mse and kl. A BEIR folder is read too, and so is the training data of

@@ -24,6 +24,9 @@ settings in backticks, as Python spells them; the command line shows them as its
 
 from __future__ import annotations
 
+# Characters of a message.
+_LONGEST = 1000
+
 
 class SpladeEsError(Exception):
     """Base of the tree. str() is one line: the message, then the remedy."""
@@ -34,7 +37,10 @@ class SpladeEsError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        line = f"{self.message.rstrip('.')}. {self.hint}" if self.hint else self.message
+        said = self.message
+        if len(said) > _LONGEST:  # of a file with a megabyte where a word should be
+            said = f"{said[: _LONGEST // 2]} … {said[-_LONGEST // 2 :]}"
+        line = f"{said.rstrip('.')}. {self.hint}" if self.hint else said
         return " ".join(line.split())
 
 

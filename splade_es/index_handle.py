@@ -99,7 +99,8 @@ class Index(IndexLoading):
         contributions : bool
             Also return what each feature of the query adds to each score.
         model : str or path, optional
-            Where the model is now, if it has moved.
+            Where the model is now, if it has moved. The model that the index names is loaded from
+            this machine, and only one that is named here is downloaded.
         query_top_k : int, optional
             Keep this many terms of the query.
         query_threshold : float
@@ -251,7 +252,7 @@ class Index(IndexLoading):
         Parameters
         ----------
         data : str or path
-            A BEIR folder, or JSON Lines with "query" and "positive", plain or .gz.
+            A BEIR folder, or JSON Lines with "query" and "positive", plain or compressed.
         output : str or path
             File for the training lines.
         progress : callable, optional

@@ -69,9 +69,10 @@ class IndexLoading:
         Parameters
         ----------
         corpus : str or path
-            JSON Lines with "_id", "text" and, optionally, "title" and further fields, plain or .gz;
-            "-" for standard input; a BEIR folder; or a folder that `encode` wrote, which needs no
-            model.
+            JSON Lines with "_id", "text" and, optionally, "title" and further fields, or a JSON
+            array of the same objects; plain, or compressed by gzip, bzip2, xz or zstd; "-" for
+            standard input; a BEIR folder; a file of rejects; or a folder that `encode` wrote, which
+            needs no model.
         model : str, path or Encoder, optional
             Directory or hub name, or an encoder that is loaded already.
         progress : callable, optional

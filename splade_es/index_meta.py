@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -50,13 +51,18 @@ class IndexMeta:
     def from_dict(cls, stored: Mapping[str, Any]) -> IndexMeta:
         """The inverse of `to_dict`; other keys are ignored.
 
-        Raises KeyError for one that is missing or of another type.
+        Raises KeyError for a missing one, and ValueError for any other damage.
         """
-        kinds: dict[str, Any] = {"str": str, "int": int, "float": (int, float)}
-        for name, field in cls.__dataclass_fields__.items():
-            if not isinstance(stored[name], kinds[str(field.type)]):
-                raise KeyError(name)
-        return cls(**{name: stored[name] for name in cls.__dataclass_fields__})
+        if not isinstance(stored, Mapping):
+            raise ValueError("it is no object")
+        found = {name: stored[name] for name in cls.__dataclass_fields__}
+        for name, value in found.items():
+            kinds = {"scale": (int, float), "codec": (int,), "max_length": (int,)}.get(name, (str,))
+            if type(value) not in kinds:
+                raise ValueError(f"{name} is {str(value)[:40]!r}")
+        if not (math.isfinite(found["scale"]) and found["scale"] > 0 and found["max_length"] > 0):
+            raise ValueError("scale and max_length must be above 0")
+        return cls(**found)
 
 
 def check_same(stored: IndexMeta, ours: IndexMeta, index: str) -> None:

@@ -35,7 +35,7 @@ def encode(
     Parameters
     ----------
     corpus : str or path
-        JSON Lines, plain or .gz; "-" for standard input; or a BEIR folder. See `Index.load`.
+        JSON Lines, plain or compressed; "-" for standard input; or a BEIR folder. See `Index.load`.
     output : str or path
         The folder.
     model : str, path or Encoder
@@ -228,7 +228,8 @@ def score(
     Parameters
     ----------
     lines : str or path
-        JSON Lines with "query", "positive" and "negatives", plain or .gz, as `Index.mine` writes.
+        JSON Lines with "query", "positive" and "negatives", plain or compressed, as `Index.mine`
+        writes.
     teachers : sequence of str
         Cross-encoders, sentence encoders or SPLADE models: directories or hub names. The scores of
         one are written as they are; those of several are brought to 0..1 in each line and averaged.

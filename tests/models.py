@@ -41,29 +41,33 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def tiny_masked_lm(directory: Path, seed: int = 0, bias: float = -0.6) -> str:
+    """Writes a masked language model as any other tool would; returns its directory."""
+    torch.manual_seed(seed)
+    tokenizer = tiny_tokenizer()
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        initializer_range=0.3,
+    )
+    model = BertForMaskedLM(config)
+    with torch.no_grad():
+        model.cls.predictions.bias.fill_(bias)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return str(directory)
+
+
 @pytest.fixture(scope="session")
 def make_masked_lm(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Writes a masked language model as any other tool would; returns its directory."""
 
     def make(seed: int = 0, bias: float = -0.6) -> str:
-        torch.manual_seed(seed)
-        tokenizer = tiny_tokenizer()
-        config = BertConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=64,
-            initializer_range=0.3,
-        )
-        model = BertForMaskedLM(config)
-        with torch.no_grad():
-            model.cls.predictions.bias.fill_(bias)
-        directory = tmp_path_factory.mktemp("masked_lm")
-        model.save_pretrained(directory)
-        tokenizer.save_pretrained(directory)
-        return str(directory)
+        return tiny_masked_lm(tmp_path_factory.mktemp("masked_lm"), seed, bias)
 
     return make
 

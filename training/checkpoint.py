@@ -112,17 +112,26 @@ def read_checkpoint(output: Path, config: TrainConfig) -> RunState:
         raise TrainingError(f"{output}: there is no interrupted run", "Leave out `resume`.")
     try:
         state = RunState(**torch.load(path, map_location="cpu", weights_only=True))
+        kinds: dict[str, Any] = {
+            "config": dict, "examples": int, "step": int, "seconds": float, "best": float,
+            "improved": bool, "unimproved": int, "history": list, "stepper": dict,
+        }  # fmt: skip
+        if not all(isinstance(getattr(state, name), kind) for name, kind in kinds.items()):
+            raise TypeError("it is no state of a run")
     except Exception as error:  # those of zipfile, pickle and torch; TypeError: other fields
         raise TrainingError(
             f"{path}: the checkpoint is damaged", "Start again in another `output`."
         ) from error
     now = dataclasses.asdict(config)
     changed = [
-        name for name, value in state.config.items() if now.get(name) != value and name not in _FREE
+        str(name)
+        for name in {**now, **state.config}
+        if now.get(name) != state.config.get(name) and name not in _FREE
     ]
     if changed:
         raise TrainingError(
             f"{path}: the interrupted run had other settings ({', '.join(changed)})",
             "Give the same ones, or start again in another `output`.",
         )
+    state.config = now
     return state

@@ -20,8 +20,8 @@ from dataclasses import replace
 from typing import Any, TypedDict
 
 from splade_es.arguments import check_type
-from splade_es.data.files import atomic_file
-from splade_es.data.jsonl import find_file
+from splade_es.data.files import atomic_file, check_not_input
+from splade_es.data.trec_beir import beir_files
 from splade_es.engines.base import EngineIndex
 from splade_es.errors import SettingsError, TrainingError
 from splade_es.limits import MAX_K
@@ -30,7 +30,7 @@ from splade_es.records import Document, Query, Run
 from splade_es.search.modes import Mode, bm25_run
 from splade_es.search.searcher import Searcher
 from splade_es.training.judged_queries import JudgedQuery, by_query, read_pairs
-from splade_es.training.training_lines import check_input, check_not_input
+from splade_es.training.training_lines import check_input
 
 # Hits whose texts are in memory at once.
 _BATCH_HITS = 10_000
@@ -117,13 +117,9 @@ def mine_steps(
             f"`skip_top` {skip_top} leaves nothing of `depth` {depth}",
             "Set `skip_top` below `depth`.",
         )
-    sources = (
-        [find_file(data, "corpus.jsonl"), find_file(data, "queries.jsonl")]
-        if os.path.isdir(data)
-        else [data]
-    )
     check_input(data)
-    check_not_input(output, *sources)
+    sources = beir_files(data, settings.get("split", "train")) if os.path.isdir(data) else [data]
+    check_not_input("output", output, *sources, settings.get("model"))
     searcher = None if mode == "bm25" else Searcher(index, settings.get("model"))
 
     def rank(queries: Sequence[Query]) -> Run:

@@ -244,7 +244,7 @@ def _restore(run: Run) -> None:
     assert state.stepper is not None  # it was read from a checkpoint
     try:
         run.stepper.restore(state.stepper)
-    except (RuntimeError, ValueError, KeyError) as error:  # torch's, for other shapes
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:  # of torch
         raise TrainingError(
             f"{run.output}: the checkpoint is of another model than {config.model} is now",
             "Give the model that the run started from, or start again in another `output`.",

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from splade_es.data.files import atomic_file
+from splade_es.data.files import atomic_file, check_not_input
 from splade_es.errors import SettingsError, TrainingError
 from splade_es.progress import ScoreProgress
 from splade_es.training.teachers import load_teacher
-from splade_es.training.training_lines import check_input, check_not_input, is_text, read_rows
+from splade_es.training.training_lines import check_input, is_text, read_rows
 
 #: The mean of several teachers is multiplied by this, as in the OpenSearch sample for tuning sparse
 #: models: it turns 0 to 1 into a range like that of the scores of a SPLADE model.
@@ -46,7 +46,7 @@ def score_lines(
     Parameters
     ----------
     path : str
-        JSON Lines with "query", "positive" and "negatives", plain or .gz.
+        JSON Lines with "query", "positive" and "negatives", plain or compressed.
     teachers : sequence of str
         Directories or hub names.
     output : str
@@ -77,7 +77,7 @@ def score_lines(
     if scale is not None and not 0 < scale < float("inf"):
         raise SettingsError(f"`teacher_scale` is {scale}", "Set it above 0.")
     check_input(path)
-    check_not_input(output, path)
+    check_not_input("output", output, path, *teachers)
     return _score(path, teachers, output, SCALE if scale is None else scale, window_pairs)
 
 

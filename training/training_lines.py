@@ -11,12 +11,12 @@ from splade_es.errors import CorpusError, TrainingError
 
 
 def read_rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Stream ("path:line", object) of JSON Lines, plain or .gz.
+    """Stream ("path:line", object) of JSON Lines or of a JSON array.
 
     Raises CorpusError if the file cannot be read, and TrainingError for a line that lacks "query"
     or "positive".
     """
-    for place, line in read_lines(path):
+    for place, line in read_lines(path, arrays=True):
         try:
             row = parse_object(line)
         except ValueError as error:
@@ -39,10 +39,3 @@ def check_input(path: str) -> None:
     """Raise CorpusError if a file or folder does not exist; "-" is standard input."""
     if path != "-" and not os.path.exists(path):
         raise CorpusError(f"{path}: no such file", "Check the path.")
-
-
-def check_not_input(path: str, *inputs: str | None) -> None:
-    """Raise TrainingError if `path` is one of the inputs, which are read while it is written."""
-    for name in inputs:
-        if name and os.path.exists(name) and os.path.realpath(name) == os.path.realpath(path):
-            raise TrainingError(f"{path}: this is the input", "Name another file for the output.")

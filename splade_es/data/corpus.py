@@ -1,7 +1,8 @@
-"""Documents from files: JSON Lines, plain or gzip, standard input, or a BEIR directory.
+"""Documents from files: JSON Lines, a JSON array, standard input, or a BEIR directory.
 
 Each line is one JSON object (https://jsonlines.org). A bad line becomes a `Rejected` with reason
-and remedy, and reading continues. Only a file that cannot be read at all raises CorpusError.
+and remedy, and reading continues. Only a file that cannot be read at all raises CorpusError, and
+one that is no corpus.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from splade_es.data.jsonl import (
     parse_object,
     read_lines,
 )
-from splade_es.errors import CorpusError, SettingsError
+from splade_es.data.kinds import as_rejected, only_json_lines
+from splade_es.errors import CorpusError
 from splade_es.fields import PREFIX
 from splade_es.limits import MAX_ID_BYTES
 from splade_es.records import Document, Rejected
@@ -31,29 +33,21 @@ def read_documents(
     Parameters
     ----------
     path : str
-        JSON Lines, plain or .gz; "-" for standard input; or a directory with corpus.jsonl[.gz], the
-        layout of BEIR (https://github.com/beir-cellar/beir). The id of a document is the first that
-        exists of the fields `_id`, `id` and `docid`; its text is `text` or `contents`; `title` is
-        optional; other fields are kept as they are.
+        JSON Lines, or an array of the same objects; plain, or compressed by gzip, bzip2, xz or
+        zstd; "-" for standard input; or a directory with corpus.jsonl, the layout of BEIR
+        (https://github.com/beir-cellar/beir). The id of a document is the first that exists of the
+        fields `_id`, `id` and `docid`; its text is `text` or `contents`; `title` is optional; other
+        fields are kept as they are. A file of rejects is read as the lines that were rejected.
     max_line_bytes : int
         Longer lines are rejected.
 
     Raises
     ------
     CorpusError
-        The path does not exist. Raised at the call.
+        The path does not exist; raised at the call. The file is of another kind; raised when the
+        first item is asked for.
     """
-    if os.path.isdir(path):
-        corpus = find_file(path, "corpus.jsonl")
-        if corpus is None:
-            raise CorpusError(
-                f"{path}: a directory without corpus.jsonl or corpus.jsonl.gz",
-                "Give a JSON Lines file, or a directory in BEIR layout.",
-            )
-        path = corpus
-    elif path != "-" and not os.path.exists(path):
-        raise CorpusError(f"{path}: no such file", "Check the path, or use - for standard input.")
-    return _documents(path, max_line_bytes)
+    return _documents(_find_corpus(path), max_line_bytes)
 
 
 def open_corpus(corpus: str) -> tuple[Iterator[Document | Rejected], str | None]:
@@ -62,24 +56,34 @@ def open_corpus(corpus: str) -> tuple[Iterator[Document | Rejected], str | None]
     The first line is read, so that an error is known before an index is touched. Raises
     CorpusError.
     """
-    items = read_documents(corpus)
+    path = _find_corpus(corpus)
+    items = _documents(path, MAX_LINE_BYTES)
     first = next(items, None)
     if first is None:
         raise CorpusError(f"{corpus}: no documents in it", "Check the file.")
-    file = None if corpus == "-" else first.place.rpartition(":")[0]
-    return itertools.chain([first], items), file
+    return itertools.chain([first], items), None if path == "-" else path
 
 
-def check_rejects(path: str, file: str | None) -> None:
-    """Raise SettingsError if the file for bad lines is the corpus itself."""
-    if file and os.path.exists(path) and os.path.exists(file) and os.path.samefile(path, file):
-        raise SettingsError(f"`rejects` would overwrite the corpus {file}")
+def _find_corpus(path: str) -> str:
+    """The file to read. Raises CorpusError if there is none."""
+    if os.path.isdir(path):
+        corpus = find_file(path, "corpus.jsonl")
+        if corpus is None:
+            raise CorpusError(
+                f"{path}: a directory without corpus.jsonl",
+                "Give a JSON Lines file, a directory in BEIR layout, or a folder of vectors.",
+            )
+        return corpus
+    if path != "-" and not os.path.exists(path):
+        raise CorpusError(f"{path}: no such file", "Check the path, or use - for standard input.")
+    return path
 
 
 def _documents(path: str, max_line_bytes: int) -> Iterator[Document | Rejected]:
-    lines = read_lines(path, max_line_bytes=max_line_bytes)
-    for number, (place, line) in enumerate(lines, 1):
+    lines = read_lines(path, max_line_bytes=max_line_bytes, arrays=True)
+    for number, (place, line) in enumerate(only_json_lines(path, lines), 1):
         try:
+            place, line = as_rejected(place, line)
             yield parse_document(line, place, number, max_line_bytes=max_line_bytes)
         except ValueError as exc:
             yield Rejected(place, str(exc), line.decode(errors="backslashreplace").rstrip("\r\n"))
@@ -116,5 +120,7 @@ def parse_document(
         raise ValueError(f'"title" is {JSON_NAMES[type(title)]}; make it a string')
     for name in record:
         if name.startswith(PREFIX):
-            raise ValueError(f'field "{name}" is reserved; rename what starts with "{PREFIX}"')
+            raise ValueError(
+                f'field "{name[:100]}" is reserved; rename what starts with "{PREFIX}"'
+            )
     return Document(id, text, title, record, place, number)

@@ -12,7 +12,7 @@ from typing import IO, Any, Literal
 
 from filelock import lock_descriptor
 
-from splade_es.errors import SpladeEsError
+from splade_es.errors import SettingsError, SpladeEsError
 
 
 def data_directory() -> Path:
@@ -115,6 +115,23 @@ def replacing_files(directory: str | os.PathLike[str], last: str) -> Iterator[Pa
             place = target / path.relative_to(part)
             place.parent.mkdir(exist_ok=True)
             path.replace(place)
+
+
+def check_not_input(setting: str, path: str, *inputs: str | None) -> None:
+    """Raise SettingsError if a file to write is an input of the same command.
+
+    setting: what names it; inputs: files, or folders of which every file is an input.
+    """
+    if not os.path.isfile(path):
+        return
+    real = os.path.realpath(path)
+    for name in inputs:
+        if name and os.path.exists(name):
+            source = os.path.realpath(name)
+            if real == source or real.startswith(os.path.join(source, "")):
+                raise SettingsError(
+                    f"`{setting}` would overwrite the input {path}", "Name another file."
+                )
 
 
 def lock(file: IO[bytes]) -> bool:

@@ -1,24 +1,20 @@
-"""Lines and JSON objects from files: plain, gzip, or standard input.
+"""Lines and JSON objects from files: plain, compressed, or from standard input.
 
 Every reader of the package uses this. JSON Lines (https://jsonlines.org) has one object on a line.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
 import itertools
 import json
 import math
 import os
 import re
-import sys
-import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
-from splade_es.errors import CorpusError
+from splade_es.data.arrays import read_elements
+from splade_es.data.streams import open_bytes
 
 #: Default `http.max_content_length` of both servers: a longer line cannot be sent.
 MAX_LINE_BYTES = 100 * 2**20
@@ -34,59 +30,42 @@ JSON_NAMES = {
     dict: "an object",
 }
 
+_MARK = b"\xef\xbb\xbf"  # the byte order mark of UTF-8
+_SUFFIXES = ("", ".gz", ".bz2", ".xz", ".zst")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def find_file(directory: str, name: str) -> str | None:
-    """Return the path of `name` or `name`.gz in a directory; None if neither exists."""
-    paths = (os.path.join(directory, name), os.path.join(directory, f"{name}.gz"))
+    """Return the path of `name` in a directory, compressed or not; None if there is none."""
+    paths = (os.path.join(directory, f"{name}{suffix}") for suffix in _SUFFIXES)
     return next(filter(os.path.isfile, paths), None)
 
 
-def read_lines(path: str, *, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[tuple[str, bytes]]:
-    """Read ("path:line", line) of a plain or gzip file, or of "-"; blank lines are left out.
+def read_lines(
+    path: str, *, max_line_bytes: int = MAX_LINE_BYTES, arrays: bool = False
+) -> Iterator[tuple[str, bytes]]:
+    """Read ("path:line", line) of a file, or of standard input for "-"; blank lines are left out.
 
-    Gzip is recognised by its first two bytes (RFC 1952). A UTF-8 byte order mark is dropped. A line
-    of more than `max_line_bytes` is cut there. Raises CorpusError if the file cannot be read to its
-    end.
+    A UTF-8 byte order mark is dropped. A line of more than `max_line_bytes` is cut there. arrays:
+    of a file that begins with "[", the elements of this array are read as if each was a line.
+    Raises CorpusError if the file is not text, or cannot be read to its end; see `open_bytes`.
     """
-    name = "stdin" if path == "-" else path
-    place = name
-    try:
-        with ExitStack() as stack:
-            if path == "-":
-                # Another reader, which can peek; it is detached, so that stdin stays open.
-                file = io.BufferedReader(cast(io.RawIOBase, sys.stdin.buffer))
-                stack.callback(lambda: None if file.closed else file.detach())
-            else:
-                file = stack.enter_context(io.BufferedReader(io.FileIO(path)))
-            stream: io.BufferedIOBase = file
-            if file.peek(2)[:2] == b"\x1f\x8b":
-                stream = stack.enter_context(gzip.GzipFile(fileobj=file))
-            for number in itertools.count(1):
-                place = f"{name}:{number}"
-                line = rest = stream.readline(max_line_bytes)
-                if not line:
-                    return
-                while rest and not rest.endswith(b"\n"):  # skip the rest of a line too long
-                    rest = stream.readline(max_line_bytes)
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                if not line.isspace():
-                    yield place, line
-    except (EOFError, gzip.BadGzipFile, zlib.error) as exc:
-        raise CorpusError(
-            f"{place}: the gzip file is damaged or cut short ({exc})", "Copy or download it again."
-        ) from exc
-    except IsADirectoryError as exc:
-        raise CorpusError(f"{path}: is a directory", "Give the file in it.") from exc
-    except FileNotFoundError as exc:
-        raise CorpusError(f"{path}: no such file", "Check the path.") from exc
-    except OSError as exc:
-        raise CorpusError(
-            f"{place}: cannot be read ({exc.strerror or exc})",
-            "Check the file and its permissions.",
-        ) from exc
+    with open_bytes(path) as stream:
+        stream.check_text()
+        if arrays and stream.file.peek()[:512].removeprefix(_MARK).lstrip()[:1] == b"[":
+            yield from read_elements(stream, max_line_bytes)
+            return
+        for number in itertools.count(1):
+            stream.place = f"{stream.name}:{number}"
+            line = rest = stream.file.readline(max_line_bytes)
+            if not line:
+                return
+            while rest and not rest.endswith(b"\n"):  # skip the rest of a line too long
+                rest = stream.file.readline(max_line_bytes)
+            if number == 1:
+                line = line.removeprefix(_MARK)
+            if not line.isspace():
+                yield stream.place, line
 
 
 def parse_object(line: bytes, *, max_line_bytes: int = MAX_LINE_BYTES) -> dict[str, Any]:
@@ -108,8 +87,9 @@ def parse_object(line: bytes, *, max_line_bytes: int = MAX_LINE_BYTES) -> dict[s
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as exc:
+        at = f"line {exc.lineno}, " if exc.lineno > 1 else ""  # of an element of an array
         raise ValueError(
-            f"broken JSON at column {exc.colno}: {exc.msg}; write one object on each line"
+            f"broken JSON at {at}column {exc.colno}: {exc.msg}; write one object on each line"
         ) from exc
     except UnicodeEncodeError as exc:
         lone = ascii(exc.object[exc.start])[1:-1]
@@ -126,14 +106,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f'"{twice}" is given twice; keep one')
+        raise ValueError(f'"{twice[:100]}" is given twice; keep one')
     return value
 
 
 def _float(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):
-        raise ValueError(f"{digits} is too large a number; write it as a string")
+        raise ValueError(f"{digits[:100]} is too large a number; write it as a string")
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
-from splade_es.data.files import PartFile
-from splade_es.errors import CorpusError
+from splade_es.data.files import PartFile, check_not_input
+from splade_es.data.kinds import REJECT
+from splade_es.errors import CorpusError, SettingsError
 from splade_es.records import Document, ItemResult, Rejected
+
+# Bytes of a file that tell whether it is one of rejects.
+_LOOK = 100
 
 
 class Rejects:
@@ -67,6 +72,26 @@ class Rejects:
         reason = f"{engine} refused it ({result.status}): {result.reason}"
         self.add(Rejected(document.place, reason, document.to_json()))
         return reason
+
+
+def check_rejects(path: str, corpus: str | None = None) -> None:
+    """Raise SettingsError if the file for bad lines is the corpus, or another file than such a one.
+
+    corpus: the file that is read.
+    """
+    check_not_input("rejects", path, corpus)
+    try:
+        if not os.path.isfile(path):  # a device, such as /dev/stdout, can be written
+            return
+        with open(path, "rb") as file:
+            head = file.read(_LOOK)
+    except OSError:
+        return  # `rejects_file` says what is wrong with it
+    if head and not REJECT.match(head):
+        raise SettingsError(
+            f"`rejects` would overwrite {path}, which is not a file of rejects",
+            "Name another file.",
+        )
 
 
 def default_rejects(corpus: str) -> str:

@@ -28,8 +28,8 @@ _TITLE = re.compile(r"<title>\s*(?:topic\s*:)?(.*?)(?=</?[a-z]+>|\Z)", re.IGNORE
 def open_beir(directory: str, split: str) -> tuple[list[Query], Qrels]:
     """Read the judged queries of a BEIR directory, in the order of queries.jsonl, and judgements.
 
-    Reads queries.jsonl[.gz] and qrels/SPLIT.tsv[.gz]. Raises CorpusError if one is missing, or a
-    judged query is not among the queries.
+    Reads queries.jsonl and qrels/SPLIT.tsv, plain or compressed. Raises CorpusError if one is
+    missing, or a judged query is not among the queries.
     """
     if not os.path.isdir(directory):
         raise CorpusError(f"{directory}: no such directory", "Give a directory in BEIR layout.")
@@ -55,6 +55,15 @@ def open_beir(directory: str, split: str) -> tuple[list[Query], Qrels]:
             "Take both files from the same collection.",
         )
     return queries, qrels
+
+
+def beir_files(directory: str, split: str) -> list[str | None]:
+    """The files of a BEIR directory that are read: corpus, queries and judgements; None if none."""
+    return [
+        find_file(directory, "corpus.jsonl"),
+        find_file(directory, "queries.jsonl"),
+        find_file(os.path.join(directory, "qrels"), f"{split}.tsv"),
+    ]
 
 
 def read_queries(path: str) -> list[Query]:

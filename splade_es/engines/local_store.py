@@ -102,10 +102,9 @@ class LocalStore:
             try:
                 text = (self.path(index) / META_FILE).read_text("utf-8")
                 stored: dict[str, Any] = json.loads(text)
-                if missing := IndexMeta.__dataclass_fields__.keys() - stored:
-                    raise ValueError(f"without {missing}")
+                IndexMeta.from_dict(stored)
                 return stored
-            except (FileNotFoundError, ValueError, TypeError) as exc:
+            except (FileNotFoundError, ValueError, KeyError, RecursionError) as exc:
                 raise IndexMismatch(
                     f"splade-es did not make the index {index!r} on {self.label}, "
                     f"or its file {META_FILE} is damaged",

@@ -97,6 +97,11 @@ class ServerIndex(ServerSearches):
                 f"which does not say its {exc.args[0]}",
                 "Index the corpus again.",
             ) from exc
+        except ValueError as exc:
+            raise IndexMismatch(
+                f"What the index {self.name!r} says of its model is damaged: {exc}",
+                "Index the corpus again.",
+            ) from exc
 
     def uuid(self) -> str | None:
         return self._requests.uuid()

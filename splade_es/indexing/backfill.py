@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from splade_es.data.rejects import Rejects, default_rejects, rejects_file
+from splade_es.data.rejects import Rejects, check_rejects, default_rejects, rejects_file
 from splade_es.encoders.base import TextEncoder, make_index_meta
 from splade_es.engines.base import EngineIndex, IndexUpdates
 from splade_es.engines.responses import text_of
@@ -94,6 +94,8 @@ class Backfill:
         self._model = model
         self._settings = settings
         self._quantizer = make_quantizer(settings)
+        self._rejects_path = settings.get("rejects") or default_rejects(index.name)
+        check_rejects(self._rejects_path)
 
     def steps(self) -> Generator[BackfillProgress, None, None]:
         """Give each document features of its text, and yield the counts after each request.
@@ -110,9 +112,10 @@ class Backfill:
                 "Leave out `features_field`.",
             )
         features_field = present or wanted or FIELD
-        path = self._settings.get("rejects") or default_rejects(self._index.name)
         with (
-            rejects_file(Path(path), self._settings.get("fail_fast", False)) as rejects,
+            rejects_file(
+                Path(self._rejects_path), self._settings.get("fail_fast", False)
+            ) as rejects,
             open_encoder(self._model, self._settings) as encoder,
         ):
             meta = make_index_meta(encoder, self._quantizer.scale)

@@ -8,40 +8,22 @@ same ids and contents.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from splade_es.data.files import lock
 from splade_es.data.rejects import Rejects
 from splade_es.errors import CorpusError
+from splade_es.indexing.journal_entries import Done, digest, read_entries, total
 from splade_es.records import Document, Item, Rejected, document_of
 
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """One request that is done.
-
-    numbers: of its documents in the corpus, as runs [first, last]; unchanged: of the documents left
-    out before it, because one of them may precede a changed one of the same id; digest and
-    unchanged_digest: of either; refused: number -> reason, of the documents that the engine
-    rejected.
-    """
-
-    numbers: list[list[int]]
-    unchanged: list[list[int]]
-    digest: str
-    unchanged_digest: str
-    indexed: int
-    replaced: int
-    empty: int
-    saturated: int
-    refused: dict[int, str]
-    truncated: int = 0
+# How a journal begins. Nothing else is ever written to.
+_SIGNATURE = {"splade-es journal": 1}
+_MAGIC = b'{"splade-es journal":'
 
 
 class Journal:
@@ -73,8 +55,10 @@ class Journal:
 
         resume: continue the one that exists, if any; recreate: overwrite it as soon as the new load
         has begun. Raises CorpusError if one exists and neither is set, or if another process has it
-        open.
+        open, or if the file is no journal.
         """
+        if path.exists() and not path.is_file():  # to read a pipe would never end
+            raise _foreign(path)
         try:
             # created if it does not exist, and never truncated, in one step
             file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
@@ -86,12 +70,10 @@ class Journal:
         try:
             _lock(file, path)
             content = file.read()
-            if content and not content.startswith(b'{"index":'):
-                raise CorpusError(
-                    f"{path}: not a journal of splade-es", "Name another file with `journal`."
-                )
+            if content and not content.startswith(_MAGIC):
+                raise _foreign(path)
             lines = [] if recreate else _whole_lines(content)
-            header, done = _read(path, lines)
+            header, done = read_entries(path, lines)
             if header and not resume:
                 count = sum(total(d.numbers) for d in done)
                 raise CorpusError(
@@ -116,7 +98,7 @@ class Journal:
             self._file.seek(0)
             self._file.truncate()
             self._replaced = False
-            self.header = {**bound, **facts}
+            self.header = {**_SIGNATURE, **bound, **facts}
             self._write(self.header)
         for name, value in bound.items():
             if self.header.get(name) != value:
@@ -137,8 +119,8 @@ class Journal:
         unchanged = _Runs(done.unchanged for done in self.done)
         sent = _Runs(done.numbers for done in self.done)
         settings = self.header.get("setting", "")
-        check = _Check([(d.numbers, d.digest) for d in self.done], settings, self.path)
-        check_unchanged = _Check(
+        check = _Comparison([(d.numbers, d.digest) for d in self.done], settings, self.path)
+        check_unchanged = _Comparison(
             [(d.unchanged, d.unchanged_digest) for d in self.done], settings, self.path
         )
         for item in items:
@@ -183,30 +165,6 @@ class Journal:
             ) from error
 
 
-def digest(documents: Iterable[tuple[str, str]]) -> str:
-    """SHA-256 of the ids and content hashes of documents."""
-    total = hashlib.sha256()
-    for id, content_hash in documents:
-        total.update(f"{id} {content_hash}\n".encode())
-    return total.hexdigest()
-
-
-def runs(numbers: Iterable[int]) -> list[list[int]]:
-    """Ascending numbers as runs [first, last]."""
-    found: list[list[int]] = []
-    for number in numbers:
-        if found and found[-1][1] == number - 1:
-            found[-1][1] = number
-        else:
-            found.append([number, number])
-    return found
-
-
-def total(runs: Iterable[list[int]]) -> int:
-    """How many numbers there are in runs."""
-    return sum(last - first + 1 for first, last in runs)
-
-
 class _Runs:
     """Finds the list of runs that a number is in; ask in ascending order."""
 
@@ -222,7 +180,7 @@ class _Runs:
         return None
 
 
-class _Check:
+class _Comparison:
     """Compares what is read with what was done.
 
     done: numbers, as runs, and digest of each request. Keeps in memory the requests that were in
@@ -257,27 +215,13 @@ class _Check:
             )
 
 
+def _foreign(path: Path) -> CorpusError:
+    return CorpusError(f"{path}: not a journal of splade-es", "Name another file with `journal`.")
+
+
 def _whole_lines(content: bytes) -> list[bytes]:
     lines = content.splitlines(keepends=True)
     return lines if not lines or lines[-1].endswith(b"\n") else lines[:-1]
-
-
-def _read(path: Path, lines: list[bytes]) -> tuple[dict[str, Any], list[Done]]:
-    if not lines:
-        return {}, []
-    try:
-        header, *records = map(json.loads, lines)
-        if "index" not in header:
-            raise ValueError("no header")
-        names = {f.name for f in fields(Done)}
-        done = [Done(**{k: v for k, v in record.items() if k in names}) for record in records]
-        for d in done:  # the keys of JSON are strings
-            object.__setattr__(d, "refused", {int(n): text for n, text in d.refused.items()})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorpusError(
-            f"{path}: not a journal of splade-es", "Name another file with `journal`."
-        ) from error
-    return header, done
 
 
 def _lock(file: BinaryIO, path: Path) -> None:

@@ -15,8 +15,7 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from splade_es.data.corpus import check_rejects
-from splade_es.data.rejects import Rejects, default_rejects, rejects_file
+from splade_es.data.rejects import Rejects, check_rejects, default_rejects, rejects_file
 from splade_es.engines.base import EngineIndex, check_field_type
 from splade_es.errors import Interrupted, NotPublished, SettingsError, SpladeEsError
 from splade_es.index_meta import check_same
@@ -55,6 +54,9 @@ class Load:
         self._settings = settings
         self._rejects_path = settings.get("rejects") or default_rejects(source.corpus)
         check_rejects(self._rejects_path, source.file)
+        journal = settings.get("journal")
+        if journal and os.path.realpath(journal) == os.path.realpath(self._rejects_path):
+            raise SettingsError("`journal` and `rejects` name the same file", "Name another file.")
         self._journal: Journal | None = None
 
     def steps(self) -> Generator[LoadProgress, None, None]:

@@ -9,7 +9,8 @@ from splade_es.engines.base import EngineIndex
 from splade_es.errors import EngineError
 from splade_es.indexing.bulk_actions import LoadRequest
 from splade_es.indexing.changes import Unchanged
-from splade_es.indexing.journal import Done, Journal, digest, runs, total
+from splade_es.indexing.journal import Journal
+from splade_es.indexing.journal_entries import Done, digest, runs, total
 from splade_es.progress import LoadProgress
 from splade_es.records import ItemResult
 
@@ -102,7 +103,7 @@ class Tally:
             runs(number for number, _, _ in left_out),
             digest(zip(request.ids, request.hashes, strict=True)),
             digest((id, content_hash) for _, id, content_hash in left_out),
-            len(results) - len(refused), replaced, empty, saturated, refused, truncated,
+            len(results) - len(refused), replaced, empty, saturated, truncated, refused,
         )  # fmt: skip
         if self._journal:
             self._journal.record(done)

@@ -17,6 +17,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -95,32 +97,66 @@ def read_sides(name: str) -> Sides:
     ModelError
         The files describe something other than a SPLADE model.
     """
-    modules = [(_kind(m), m["path"]) for m in _saved_json(name, MODULES) or []]
-    if [kind for kind, _ in modules] != ["Router"]:
-        side = _side(name, modules)
-        return Sides(side, side)
-    if not os.path.isdir(name):  # each part has its own folder: download all of them
-        from huggingface_hub import snapshot_download
+    with loading(name):
+        modules = [(_kind(m), m["path"]) for m in _saved_json(name, MODULES) or []]
+        if [kind for kind, _ in modules] != ["Router"]:
+            side = _side(name, modules)
+            return Sides(side, side)
+        if not os.path.isdir(name):  # each part has its own folder: download all of them
+            from huggingface_hub import snapshot_download
 
-        name = snapshot_download(name)
-    router = _saved_json(name, str(Path(modules[0][1], ROUTER))) or {}
+            name = snapshot_download(name)
+        router = _saved_json(name, str(Path(modules[0][1], ROUTER))) or {}
+        try:
+            sides = [
+                _side(
+                    name,
+                    [
+                        (_kind({"type": router["types"][id]}), str(Path(modules[0][1], id)))
+                        for id in router["structure"][route]
+                    ],
+                )
+                for route in ("query", "document")
+            ]
+        except (KeyError, TypeError) as error:
+            raise ModelError(
+                f"{name}: {ROUTER} does not say how queries and documents are encoded",
+                "Save or download the model again.",
+            ) from error
+        return Sides(*sides)
+
+
+@contextmanager
+def loading(name: str) -> Iterator[None]:
+    """Turn what damaged files of a model raise, here or in a library, into ModelError."""
     try:
-        sides = [
-            _side(
-                name,
-                [
-                    (_kind({"type": router["types"][id]}), str(Path(modules[0][1], id)))
-                    for id in router["structure"][route]
-                ],
-            )
-            for route in ("query", "document")
-        ]
-    except (KeyError, TypeError) as error:
+        yield
+    except (
+        ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError
+    ) as error:  # fmt: skip
+        first = str(error).partition("\n")[0][:200]
         raise ModelError(
-            f"{name}: {ROUTER} does not say how queries and documents are encoded",
+            f"{name}: its files are damaged, or of another kind of model "
+            f"({type(error).__name__}: {first})",
             "Save or download the model again.",
         ) from error
-    return Sides(*sides)
+
+
+def present_directory(name: str) -> str | None:
+    """The directory of a model that is on this machine: itself, or in the cache of the hub.
+
+    None if it would have to be downloaded.
+    """
+    if os.path.isdir(name):
+        return name
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:  # the path of a directory that is not there
+        return None
+    return os.path.dirname(cached) if isinstance(cached, str) else None
 
 
 def fingerprint(path: str, *, cache_from_bytes: int = 10_000_000) -> str:
@@ -136,15 +172,17 @@ def fingerprint(path: str, *, cache_from_bytes: int = 10_000_000) -> str:
     cache_from_bytes : int
         Size of the weight files from which the hash is kept.
     """
-    directory = Path(path)
-    if not directory.is_dir():
-        from huggingface_hub import hf_hub_download
+    with loading(path):
+        directory = Path(path)
+        if not directory.is_dir():
+            from huggingface_hub import hf_hub_download
 
-        directory = Path(hf_hub_download(path, "config.json")).parent
-    files = sorted(directory.glob("*.safetensors")) or sorted(directory.glob("pytorch_model*.bin"))
-    states = [(file, file.stat()) for file in files]
-    if sum(state.st_size for _, state in states) < cache_from_bytes:
-        return _sha256(files)
+            directory = Path(hf_hub_download(path, "config.json")).parent
+        files = sorted(directory.glob("*.safetensors"))
+        files = files or sorted(directory.glob("pytorch_model*.bin"))
+        states = [(file, file.stat()) for file in files]
+        if sum(state.st_size for _, state in states) < cache_from_bytes:
+            return _sha256(files)
     # the change time also differs for a file that was rewritten and given its old times back
     key = json.dumps([[str(f.resolve()), s.st_size, s.st_ino, s.st_ctime_ns] for f, s in states])
     cache = data_directory() / "fingerprints.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Sequence
 
 from splade_es.arguments import check_type
@@ -12,6 +13,7 @@ from splade_es.engines.base import EngineIndex
 from splade_es.errors import IndexMismatch, ModelError, QueryError
 from splade_es.features import feature_names
 from splade_es.index_meta import check_same
+from splade_es.models.files import present_directory
 from splade_es.records import Clause, Filter, Hit, Query, Run, SparseRow
 from splade_es.search.modes import (
     FUSED,
@@ -32,7 +34,7 @@ class Searcher:
     index : EngineIndex
         The index, or an alias.
     model : str, optional
-        Directory or hub name, where the model has moved; by default the one the index remembers.
+        Directory or hub name; by default the one the index remembers, if it is on this machine.
     top_k : int, optional
         Keep this many terms of a query, the strongest.
     threshold : float
@@ -58,10 +60,19 @@ class Searcher:
         self.meta = index.meta()
         self.top_k = top_k
         self.threshold = threshold
-        try:
-            self.encoder = load_query_encoder(
-                model or self.meta.model, self.meta.max_length, interactive=interactive
+        # who can write the index chooses the name in it, so nothing is downloaded by that name
+        name = model or present_directory(self.meta.model)
+        if name is None:
+            where = "Set `model` to its present place"
+            if not os.path.isabs(self.meta.model):
+                where += f"; or, if you trust it, to {self.meta.model}, which downloads it"
+            raise IndexMismatch(
+                f"The index {index.name!r} was made by the model {self.meta.model}, which is not "
+                "on this machine",
+                f"{where}.",
             )
+        try:
+            self.encoder = load_query_encoder(name, self.meta.max_length, interactive=interactive)
         except ModelError as error:
             if model:
                 raise

@@ -13,7 +13,7 @@ from typing import IO, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from splade_es.data.files import atomic_file
+from splade_es.data.files import atomic_file, check_not_input
 from splade_es.errors import CorpusError
 from splade_es.progress import ExportProgress
 from splade_es.records import Encoded
@@ -27,9 +27,12 @@ def export_folder(vectors: str, format: Format, path: str) -> Generator[ExportPr
     """Write a folder of vectors to one file. See `splade_es.export`.
 
     ciff inverts the vectors in memory, which takes 20 bytes for each term of a document. Raises, at
-    the call, CorpusError for a folder that cannot be read.
+    the call, CorpusError for a folder that cannot be read, and
+    SettingsError for a path that is a file of it.
     """
-    return _write(open_vectors(vectors), format, path)
+    folder = open_vectors(vectors)
+    check_not_input("output", path, vectors)
+    return _write(folder, format, path)
 
 
 def _write(

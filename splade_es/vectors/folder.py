@@ -7,8 +7,8 @@ from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
-from splade_es.data.corpus import check_rejects, open_corpus
-from splade_es.data.rejects import default_rejects, rejects_file
+from splade_es.data.corpus import open_corpus
+from splade_es.data.rejects import check_rejects, default_rejects, rejects_file
 from splade_es.encoders.base import TextEncoder, make_index_meta
 from splade_es.errors import Interrupted
 from splade_es.progress import EncodeProgress

@@ -17,6 +17,7 @@ from splade_es.vectors.parquet import (
     META,
     VOCABULARY,
     count_documents,
+    folder_key,
     import_pyarrow,
     is_vector_folder,
     list_parts,
@@ -93,6 +94,7 @@ class VectorWriter:
         except BaseException:
             self._lock.close()
             raise
+        self._key = folder_key(self._settings)
         self._number = len(list_parts(self._folder))
         self._part: list[Encoded] = []
         self._part_documents = part_documents
@@ -103,7 +105,7 @@ class VectorWriter:
 
         Raises CorpusError if the folder was begun with another corpus.
         """
-        known = _known_documents(self._folder)
+        known = _known_documents(self._folder, self._key)
         for item in items:
             if isinstance(item, Document) and (old := next(known, None)) is not None:
                 self._check_same(item, *old)
@@ -127,7 +129,7 @@ class VectorWriter:
         if not self._marked_incomplete:
             self._write_meta(None)
             self._marked_incomplete = True
-        write_part(self._folder, self._number, self._part)
+        write_part(self._folder, self._number, self._part, self._key)
         self._number += 1
         self._part = []
 
@@ -149,6 +151,10 @@ class VectorWriter:
 
     def _check_settings(self) -> None:
         stored = read_json(self._folder / META)
+        if not isinstance(stored, dict):
+            raise CorpusError(
+                f"{self._folder / META}: not written by splade-es", "Choose another `output`."
+            )
         for name, value in self._settings.items():
             # the directory of the model, and the version of the toolkit, may differ
             if name not in ("model", "toolkit") and stored.get(name) != value:
@@ -221,8 +227,8 @@ def _not_created(folder: Path, error: OSError) -> CorpusError:
     )
 
 
-def _known_documents(folder: Path) -> Iterator[tuple[str, str, str]]:
+def _known_documents(folder: Path, key: str) -> Iterator[tuple[str, str, str]]:
     """Yield id, title and text of each document that the folder has."""
     for path in list_parts(folder):
-        columns = read_part(path, ["id", "title", "text"])
+        columns = read_part(path, key, ["id", "title", "text"])
         yield from zip(*(column.to_pylist() for column in columns.values()), strict=True)

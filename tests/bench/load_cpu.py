@@ -95,7 +95,7 @@ def parts(vectors: str) -> dict[str, float]:
 
         def write() -> None:
             for few in batches(items, PART):
-                write_part(Path(scratch), 0, few)
+                write_part(Path(scratch), 0, few, folder.key)
 
         return {
             "read from Parquet": each(lambda: list(read_vectors(folder))),

@@ -82,10 +82,11 @@ def test_rejects_of_an_earlier_load_stay_until_there_are_new_ones(
     corpus_file: Path, tiny_model: str, tmp_path: Path
 ) -> None:
     rejects = tmp_path / "corpus.jsonl.rejects.jsonl"
-    rejects.write_text("being mended")
+    mended = '{"place": "c:1", "reason": "broken", "line": "being mended"}\n'
+    rejects.write_text(mended)
     args = ("index", corpus_file, "--model", tiny_model, "--index", "x")
     assert run(*args).exit_code == 0
-    assert rejects.read_text() == "being mended"
+    assert rejects.read_text() == mended
     with corpus_file.open("a") as file:
         file.write('{"_id": "6", "text": "x", "\\ud800": 1, "\\ud800": 2}\n')
     assert "the first at" in error(*args)
@@ -107,7 +108,7 @@ def test_rejects_do_not_overwrite_the_corpus(corpus_file: Path, tiny_model: str)
     text = corpus_file.read_text()
     args = ("index", corpus_file, "--model", tiny_model, "--index", "x")
     assert error(*args, "--rejects", corpus_file, code=2) == (
-        f"--rejects would overwrite the corpus {corpus_file}"
+        f"--rejects would overwrite the input {corpus_file}. Name another file."
     )
     assert corpus_file.read_text() == text
 

@@ -156,7 +156,7 @@ def test_a_model_that_has_moved(corpus_file: Path, tiny_model: str, tmp_path: Pa
     run("index", corpus_file, "--model", first, "--index", "moved")
     first.rename(second)
     assert error("search", "heart", "--index", "moved") == (
-        "The index 'moved' was made by a model that cannot be loaded: "
-        f"{first}: no such directory. Set --model to its present place."
+        f"The index 'moved' was made by the model {first}, which is not on this machine. "
+        "Set --model to its present place."
     )
     assert run("search", "heart", "--index", "moved", "--model", second).exit_code == 0

@@ -165,8 +165,8 @@ def test_a_file_that_cannot_be_read_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(CorpusError) as caught:
         read_documents(str(tmp_path))
     assert str(caught.value) == (
-        f"{tmp_path}: a directory without corpus.jsonl or corpus.jsonl.gz. "
-        "Give a JSON Lines file, or a directory in BEIR layout."
+        f"{tmp_path}: a directory without corpus.jsonl. "
+        "Give a JSON Lines file, a directory in BEIR layout, or a folder of vectors."
     )
 
 

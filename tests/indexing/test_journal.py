@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from splade_es.data.rejects import rejects_file
 from splade_es.errors import CorpusError
-from splade_es.indexing.journal import Done, Journal, digest, runs
+from splade_es.indexing.journal import Journal
+from splade_es.indexing.journal_entries import Done, digest, runs
 from splade_es.records import Document, Rejected
 
 DOCUMENTS = [Document(f"d{n}", f"text {n}", place=f"c:{n}", number=n) for n in range(1, 10)]
@@ -32,6 +33,7 @@ def done(documents: list[Document], refused: dict[int, str] | None = None) -> Do
         digest((d.id, d.content_hash("")) for d in documents),
         digest([]),
         len(documents),
+        0,
         0,
         0,
         0,

@@ -604,13 +604,18 @@ def test_own_rows_are_known_with_all_their_keys(tmp_path: Path) -> None:
         ("{}", "the format of a row with nothing is unknown"),
         ("query,positive", "neither JSON, nor columns with tabs, nor Parquet. Check the path, or"),
         ('{"query": "q"', "broken JSON at column"),
-        ("[1]", "an array, not an object"),
     ],
 )
 def test_a_file_that_no_reader_knows(tmp_path: Path, content: str, said: str) -> None:
     path = tmp_path / "t"
     path.write_text(content)
     assert error(path).startswith(f"{path}:1: {said}")
+
+
+def test_an_array_of_rows_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    path.write_text('[{"query": "q", "positive": "p"},\n {"query": "q", "positive": 7}]')
+    assert error(path).startswith(f"{path}, element 2: positive 1 is a number, not a text")
 
 
 def test_a_folder_that_no_reader_knows(tmp_path: Path) -> None:
@@ -633,7 +638,8 @@ def test_a_format_that_does_not_fit_the_path(tmp_path: Path) -> None:
     )
     assert error(tmp_path, format="beir") == (
         f"{tmp_path}: there is no corpus.jsonl and no queries.jsonl and no qrels/train.tsv. "
-        "A BEIR folder to train on has corpus.jsonl, queries.jsonl, qrels/train.tsv, plain or .gz."
+        "A BEIR folder to train on has corpus.jsonl, queries.jsonl, qrels/train.tsv, plain or "
+        "compressed."
     )
     assert error(tmp_path, format="light-splade").startswith(
         f"{tmp_path}: there is no query_master.ndjson and no doc_master.ndjson and no "

@@ -269,12 +269,14 @@ def test_the_input_is_not_overwritten(local: Engine, tmp_path: Path) -> None:
     pairs = write(tmp_path / "pairs.jsonl", {"query": "q", "positive": "p"})
     (tmp_path / "link").symlink_to(pairs)
     for output in (Path(pairs), tmp_path / "link"):
-        with pytest.raises(SpladeEsError, match=r"this is the input\. Name another file"):
+        with pytest.raises(
+            SpladeEsError, match=r"`output` would overwrite the input .*\. Name another file"
+        ):
             mined(local, pairs, output)
     assert read(Path(pairs)) == [{"query": "q", "positive": "p"}]
     data = beir(tmp_path, "q0\td0\t1\n")
-    with pytest.raises(SpladeEsError, match=r"corpus.jsonl: this is the input"):
-        mined(local, data, tmp_path / "corpus.jsonl")
+    with pytest.raises(SettingsError, match=r"the input .*train\.tsv\. Name another file"):
+        mined(local, data, tmp_path / "qrels" / "train.tsv")
 
 
 def test_an_output_that_cannot_be_written(local: Engine, tmp_path: Path) -> None:

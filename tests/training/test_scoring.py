@@ -278,7 +278,9 @@ def test_no_lines(tmp_path: Path) -> None:
 
 def test_the_input_is_not_overwritten(lines: str) -> None:
     before = Path(lines).read_text()
-    with pytest.raises(SpladeEsError, match=r"this is the input\. Name another file"):
+    with pytest.raises(
+        SpladeEsError, match=r"`output` would overwrite the input .*\. Name another file"
+    ):
         scored(lines, ["/no/such/teacher"], Path(lines))
     assert Path(lines).read_text() == before
 

@@ -194,7 +194,10 @@ def test_another_corpus_model_or_setting_is_not_mixed_in(
         resume([LINES[0].replace("heart attack", "bone"), *LINES[1:]])
     assert open_vectors(str(folder)).documents == 28  # none of it harmed what is there
     (folder / "part-00001.parquet").unlink()
-    with pytest.raises(CorpusError, match="has 18 documents instead of 28"):
+    with pytest.raises(CorpusError, match=r"there is no part-00001\.parquet, but part-00002\.parq"):
+        open_vectors(str(folder))
+    (folder / "part-00002.parquet").unlink()
+    with pytest.raises(CorpusError, match="has 10 documents instead of 28"):
         open_vectors(str(folder))
     (folder / "part-00000.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(CorpusError, match=r"part-00000\.parquet: cannot be read"):

@@ -92,7 +92,7 @@ def _open_file(path: str, format: str | None) -> Source:
         raise TrainingError(f"{path}: {format} data is a folder", "Give the folder.")
     if tables.is_table(path) and format != "naver":
         return _open_records(path, tables.read_tables(path), format, by_order=True)
-    lines = read_lines(path)
+    lines = read_lines(path, arrays=format != "naver")
     if (head := next(lines, None)) is None:
         return Source(format or "splade-es", ())
     lines = chain([head], lines)

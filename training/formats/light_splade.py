@@ -7,9 +7,9 @@
     hard-negatives-cross-encoder-scores.ndjson, or hard_negative_scores.ndjson
                               {"qid": 3, "scores": {"11": 0.95, "12": 0.23}}
 
-All files may be .gz, and may lie in `train/`. The scores may lie in the folder above, because they
-are shared with the validation queries. If there are scores, triplets are ignored; without either of
-them the lists are read as pairs.
+All files may be compressed, and may lie in `train/`. The scores may lie in the folder above,
+because they are shared with the validation queries. If there are scores, triplets are ignored;
+without either of them the lists are read as pairs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def open_folder(path: str) -> Source:
     if missing:
         raise CorpusError(
             f"{folder}: there is no {' and no '.join(missing)}",
-            f"A light-splade folder has {', '.join(_NEEDED)}, plain or .gz.",
+            f"A light-splade folder has {', '.join(_NEEDED)}, plain or compressed.",
         )
     queries, documents, lists = (file for file in found if file)
     above = os.path.dirname(os.path.abspath(folder))
@@ -65,7 +65,7 @@ def open_folder(path: str) -> Source:
 
 
 def _records(path: str) -> Records:
-    for place, line in read_lines(path):
+    for place, line in read_lines(path, arrays=True):
         try:
             yield place, parse_object(line)
         except ValueError as exc:

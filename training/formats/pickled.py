@@ -8,16 +8,13 @@ thousand queries at a time, and all strings once (ids that are integers take non
 
 from __future__ import annotations
 
-import gzip
-import io
 import math
 import pickletools
 import struct
-import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
-from typing import IO, Any
+from typing import IO, Any, cast
 
+from splade_es.data.streams import open_bytes
 from splade_es.errors import CorpusError, TrainingError
 
 #: BINFLOAT, BININT, BININT1 and BININT2: how many bytes follow, and how they are read.
@@ -33,17 +30,11 @@ _STRINGS = {"BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE"}
 _PUTS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
 _GETS = {"GET", "BINGET", "LONG_BINGET"}
 _MARK = object()
-#: What a damaged file can raise in gzip, in pickletools, and below.
-_DAMAGE = (
-    EOFError,
-    ValueError,
-    IndexError,
-    struct.error,
-    OverflowError,
-    MemoryError,
-    gzip.BadGzipFile,
-    zlib.error,
-)
+# Bytes of a string or a number, bits of a number, and values that wait for the instruction that
+# stores them: Python stores a thousand at a time.
+_LONGEST, _BITS, _DEEPEST = 1 << 20, 64, 100_000
+#: What a damaged file can raise in pickletools and below.
+_DAMAGE = (EOFError, ValueError, IndexError, struct.error, OverflowError, KeyError, TypeError)
 
 
 def read_scores(path: str) -> Iterator[tuple[str, dict[str, float]]]:
@@ -51,27 +42,35 @@ def read_scores(path: str) -> Iterator[tuple[str, dict[str, float]]]:
 
     Raises TrainingError for a pickle with anything else in it, CorpusError for a damaged one.
     """
-    try:
-        with ExitStack() as stack:
-            file: IO[bytes] = stack.enter_context(open(path, "rb"))
-            if file.read(2) == b"\x1f\x8b":
-                file.seek(0)
-                unzipped = stack.enter_context(gzip.GzipFile(fileobj=file))
-                file = io.BufferedReader(unzipped)  # pickletools reads by the byte
-            else:
-                file.seek(0)
-            for query, scores in _outer_items(path, file):
+    with open_bytes(path) as stream:
+        try:
+            for query, scores in _outer_items(path, stream.file):
                 if type(query) not in (str, int) or not _is_scores(scores):
                     raise _refused(path, "holds something else")
                 yield str(query), {str(document): score for document, score in scores.items()}
-    except _DAMAGE as exc:
-        raise CorpusError(
-            f"{path}: the pickle is damaged or cut short ({exc})", "Copy or download it again."
-        ) from exc
-    except OSError as exc:
-        raise CorpusError(
-            f"{path}: cannot be read ({exc.strerror or exc})", "Check the file."
-        ) from exc
+        except _DAMAGE as exc:
+            raise CorpusError(
+                f"{path}: the pickle is damaged or cut short ({str(exc)[:100]})",
+                "Copy or download it again.",
+            ) from exc
+
+
+class _Bounded:
+    """A file as pickletools reads it, with a limit: a few packed bytes can stand for any size."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        if size > _LONGEST:
+            raise ValueError(f"a value of {size:,} bytes")
+        return self._file.read(size)
+
+    def readline(self) -> bytes:
+        line = self._file.readline(_LONGEST)
+        if len(line) == _LONGEST:
+            raise ValueError(f"a value of more than {_LONGEST:,} bytes")
+        return line
 
 
 def _outer_items(path: str, file: IO[bytes]) -> Iterator[tuple[Any, Any]]:
@@ -79,21 +78,27 @@ def _outer_items(path: str, file: IO[bytes]) -> Iterator[tuple[Any, Any]]:
     stack: list[Any] = []
     memo: dict[int, str] = {}
     memoized = 0
+    bounded = cast("IO[bytes]", _Bounded(file))
+    made = False  # whether the last instruction made a string or a dict, which may be kept
     outer: dict[Any, Any] | None = None
     while True:
+        if len(stack) > _DEEPEST:
+            raise ValueError("it stores nothing")
         if not (code := file.read(1)):
             raise EOFError("it is incomplete")
         if code in _FAST:  # nearly all instructions of a file
             size, unpack = _FAST[code]
             stack.extend(unpack(file.read(size)))
+            made = False
             continue
         opcode = _OPCODES.get(code.decode("latin-1"))
         if opcode is None:
             raise ValueError(f"there is no instruction {code!r}")
-        argument = opcode.arg.reader(file) if opcode.arg else None
+        argument = opcode.arg.reader(bounded) if opcode.arg else None
         name = opcode.name
+        was_made, made = made, name in _STRINGS or name in ("EMPTY_DICT", "DICT")
         if name in _NUMBERS or name in _STRINGS:
-            stack.append(argument)
+            stack.append(_checked(argument))
         elif name == "MARK":
             stack.append(_MARK)
         elif name in ("EMPTY_DICT", "DICT"):
@@ -104,6 +109,8 @@ def _outer_items(path: str, file: IO[bytes]) -> Iterator[tuple[Any, Any]]:
                 outer = stack[-1]
         elif name in _PUTS:
             # dicts are not kept: all of them would stay in memory
+            if not was_made:
+                raise ValueError("it keeps a value twice")
             if isinstance(stack[-1], str):
                 memo[memoized if argument is None else argument] = stack[-1]
             memoized += 1
@@ -112,12 +119,7 @@ def _outer_items(path: str, file: IO[bytes]) -> Iterator[tuple[Any, Any]]:
                 raise _refused(path, "holds the same dict twice")
             stack.append(memo[argument])
         elif name in ("SETITEM", "SETITEMS"):
-            values = [stack.pop(), stack.pop()] if name == "SETITEM" else []
-            while name == "SETITEMS" and (value := stack.pop()) is not _MARK:
-                values.append(value)
-            if len(values) % 2:
-                raise ValueError("a key without a value")
-            pairs = [(values[i + 1], values[i]) for i in range(len(values) - 2, -1, -2)]
+            pairs = _pop_items(stack, name)
             if stack[-1] is outer:
                 yield from pairs
             elif isinstance(stack[-1], dict) and all(type(k) in (str, int) for k, _ in pairs):
@@ -130,6 +132,25 @@ def _outer_items(path: str, file: IO[bytes]) -> Iterator[tuple[Any, Any]]:
             return
         elif name not in ("PROTO", "FRAME"):
             raise _refused(path, f"has the instruction {name}")
+
+
+def _pop_items(stack: list[Any], name: str) -> list[tuple[Any, Any]]:
+    """The items that an instruction stores in the dict below them."""
+    values = [stack.pop(), stack.pop()] if name == "SETITEM" else []
+    while name == "SETITEMS" and (value := stack.pop()) is not _MARK:
+        values.append(value)
+    if len(values) % 2:
+        raise ValueError("a key without a value")
+    return [(values[i + 1], values[i]) for i in range(len(values) - 2, -1, -2)]
+
+
+def _checked(value: Any) -> Any:
+    """The value. Raises ValueError for a number or a string that no id or score can be."""
+    if isinstance(value, int) and value.bit_length() > _BITS:
+        raise ValueError(f"a number of {value.bit_length():,} bits")
+    if isinstance(value, str):
+        value.encode()  # without lone surrogates
+    return value
 
 
 def _is_scores(value: Any) -> bool:

@@ -88,7 +88,7 @@ def open_beir(folder: str) -> Source:
         missing = [name for name, path in zip(names, found, strict=True) if path is None]
         raise CorpusError(
             f"{folder}: there is no {' and no '.join(missing)}",
-            f"A BEIR folder to train on has {', '.join(names)}, plain or .gz.",
+            f"A BEIR folder to train on has {', '.join(names)}, plain or compressed.",
         )
 
     def rows(path: str) -> Iterator[Row]:

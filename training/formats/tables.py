@@ -59,13 +59,15 @@ def read_tables(path: str) -> Records:
         number = 0
         try:
             for batch in batches(file):
+                batch.validate(full=True)  # a damaged one can end the process
                 for start in range(0, batch.num_rows, _ROWS):
                     for record in batch.slice(start, _ROWS).to_pylist():
                         number += 1
                         yield f"{file}:{number}", record
-        except (pa.ArrowException, OSError) as exc:
+        except (pa.ArrowException, OSError, LookupError, ArithmeticError, ValueError) as exc:
+            said = str(exc).partition("\n")[0]
             raise CorpusError(
-                f"{file}: cannot be read after row {number} ({exc})", "Copy or download it again."
+                f"{file}: cannot be read after row {number} ({said})", "Copy or download it again."
             ) from exc
 
 
