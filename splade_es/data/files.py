@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -141,3 +142,34 @@ def lock(file: IO[bytes]) -> bool:
     Raises OSError where the file system has no locks.
     """
     return lock_descriptor(file.fileno(), blocking=False)
+
+
+def lock_file(path: Path, seconds: float) -> IO[bytes] | None:
+    """Lock a file that exists for that alone, which is made; None if others hold it that long.
+
+    The lock is held until the file is closed. The file stays: if it were removed, two processes
+    could hold locks of one name. Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("ab")
+    try:
+        until = time.monotonic() + seconds
+        while not lock(file):
+            if time.monotonic() >= until:
+                file.close()
+                return None
+            time.sleep(0.05)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def sync_directory(directory: Path) -> None:
+    """Write the names in a directory to the disk. Windows has no such call, and needs none."""
+    if os.name == "posix":
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -11,15 +11,18 @@ from splade_es.engines.local_store import LocalStore
 
 
 class LocalEngine:
-    """An `Engine` over the indices in a directory."""
+    """An `Engine` over the indices in a directory.
+
+    wait: seconds to wait for an index that another process has open.
+    """
 
     name = "local"
     field_types: tuple[FieldType, ...] = ()
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, wait: float = 5.0) -> None:
         self.version = version("qdrant-edge-py")
         self.where = str(directory)
-        self._store = LocalStore(directory)
+        self._store = LocalStore(directory, wait)
 
     def index(self, name: str, *, retry: bool = False) -> EngineIndex:
         """See `Engine.index`; nothing is ever sent again here."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import IO, Any, NamedTuple
 
+from splade_es.data.files import lock_file, sync_directory
 from splade_es.engines.base import check_index_name
 from splade_es.engines.qdrant_index import META_FILE, QdrantIndex
 from splade_es.engines.responses import index_exists, index_missing
@@ -19,19 +21,29 @@ from splade_es.errors import EngineError, IndexMismatch, SpladeEsError, Unavaila
 from splade_es.index_meta import IndexMeta
 
 # What is under such a name is no index; check_index_name lets none begin with a dot.
-_NEW, _DELETED = ".new-", ".deleted-"
+_NEW, _DELETED, _LOCKS = ".new-", ".deleted-", ".locks"
+
+
+class _Opened(NamedTuple):
+    index: QdrantIndex
+    lock: IO[bytes]
 
 
 class LocalStore:
     """The indices in a directory, which is created when the first index is.
 
-    An index is open, and no other process can open it, from its first use until `close`.
+    An index is open, and no other process can open, replace or delete it, from its first use until
+    `close`: even to open it for reading, Edge repairs its files, and so destroys what another
+    process is writing. Who meets an index in use waits, and then raises Unavailable.
+
+    wait: seconds.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, wait: float = 5.0) -> None:
         self.directory = directory
         self.label = f"local at {directory}"
-        self._open: dict[str, QdrantIndex] = {}
+        self._wait = wait
+        self._open: dict[str, _Opened] = {}
         self._lock = RLock()  # one thread loads documents while another may search
 
     @contextmanager
@@ -50,10 +62,10 @@ class LocalStore:
             # Edge raises Exception itself, and on a panic what derives from BaseException only.
             if type(exc) is not Exception and type(exc).__name__ != "PanicException":
                 raise
-            if "WouldBlock" in str(exc):
-                raise Unavailable(
-                    f"The index {index!r} on {self.label} is in use by another process",
-                    "Wait until that process ends, or stop it.",
+            if "Not enough space" in str(exc):
+                raise EngineError(
+                    f"The disk of the index {index!r} on {self.label} is full ({exc})",
+                    "Make room on it.",
                 ) from exc
             raise EngineError(
                 f"The index {index!r} on {self.label} is damaged, or its disk is full ({exc})",
@@ -65,9 +77,36 @@ class LocalStore:
         """The open index, for a block in which what Edge raises becomes EngineError."""
         with self._lock, self.errors(index):
             if index not in self._open:
-                self.stored(index)
-                self._open[index] = QdrantIndex(self.directory / index)
-            yield self._open[index]
+                with ExitStack() as stack:
+                    lock = stack.enter_context(self._locked(index))
+                    self.stored(index)
+                    self._open[index] = _Opened(QdrantIndex(self.directory / index), lock)
+                    stack.pop_all()  # it is held until the index is closed
+            yield self._open[index].index
+
+    def _locked(self, index: str, *, new: bool = False) -> IO[bytes]:
+        """A lock that keeps other processes from an index until it is closed."""
+        path = self.directory / _LOCKS / index
+        # an index that is just being replaced has no directory for a moment, but has its lock
+        if not (new or path.exists() or self.exists(index)):
+            raise index_missing(index, self.label)
+        lock = lock_file(path, self._wait)
+        if lock is None:
+            raise Unavailable(
+                f"The index {index!r} on {self.label} is in use by another process, or "
+                f"another connection of this one, after a wait of {self._wait:g} seconds",
+                "Close it there, or try again when that process has ended.",
+            )
+        return lock
+
+    @contextmanager
+    def _closed(self, index: str) -> Iterator[None]:
+        """Close an index if it is open here, and keep other processes from it."""
+        opened = self._open.pop(index, None)
+        with opened.lock if opened else self._locked(index):
+            if opened:
+                opened.index.close()
+            yield
 
     def create(self, index: str, meta: IndexMeta) -> None:
         """Create an empty index, whole or not at all."""
@@ -76,18 +115,22 @@ class LocalStore:
         with self._lock, self.errors(index):
             if path.exists():
                 raise index_exists(index, self.label)
-            try:
-                new.mkdir(parents=True)
-                QdrantIndex.create(new)
-                with (new / META_FILE).open("w", encoding="utf-8") as file:
-                    json.dump({**meta.to_dict(), "uuid": uuid.uuid4().hex}, file, indent=1)
-                    file.flush()
-                    os.fsync(file.fileno())
-                _sync(new)
-                new.rename(path)  # only now, and at once, the index exists
-                _sync(self.directory)
-            finally:
-                shutil.rmtree(new, ignore_errors=True)
+            with self._locked(index, new=True):
+                if path.exists():
+                    raise index_exists(index, self.label)
+                try:
+                    new.mkdir(parents=True)
+                    QdrantIndex.create(new)
+                    stored = {**meta.to_dict(), "uuid": uuid.uuid4().hex}
+                    with (new / META_FILE).open("w", encoding="utf-8") as file:
+                        json.dump({**stored, "sha256": _sha256(stored)}, file, indent=1)
+                        file.flush()
+                        os.fsync(file.fileno())
+                    sync_directory(new)
+                    new.rename(path)  # only now, and at once, the index exists
+                    sync_directory(self.directory)
+                finally:
+                    shutil.rmtree(new, ignore_errors=True)
 
     def exists(self, index: str) -> bool:
         """Whether there is such a directory."""
@@ -102,9 +145,11 @@ class LocalStore:
             try:
                 text = (self.path(index) / META_FILE).read_text("utf-8")
                 stored: dict[str, Any] = json.loads(text)
+                if stored.pop("sha256", None) != _sha256(stored):
+                    raise ValueError("another checksum")
                 IndexMeta.from_dict(stored)
                 return stored
-            except (FileNotFoundError, ValueError, KeyError, RecursionError) as exc:
+            except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError) as exc:
                 raise IndexMismatch(
                     f"splade-es did not make the index {index!r} on {self.label}, "
                     f"or its file {META_FILE} is damaged",
@@ -119,29 +164,21 @@ class LocalStore:
     def delete(self, index: str) -> None:
         """Delete an index, a damaged one too."""
         path = self.path(index)
-        with self._lock, self.errors(index):
-            try:
-                with self.open(index):
-                    self._open.pop(index).close()
-            except Unavailable:  # in use by another process
-                raise
-            except EngineError:
-                if not (path / META_FILE).exists():
-                    raise
-                # else damaged, and to delete it is the remedy
+        with self._lock, self.errors(index), self._closed(index):
+            if not (path / META_FILE).exists():
+                self.stored(index)  # raises
             path.rename(self.directory / f"{_DELETED}{uuid.uuid4().hex}")  # gone at once
-            _sync(self.directory)
+            sync_directory(self.directory)
             self._sweep()
 
     def replace(self, index: str, other: str) -> None:
         """Let one index take the place of another, which is deleted."""
-        with self._lock, self.errors(index):
+        with self._lock, self.errors(index), self._closed(index), self._closed(other):
             for name in (index, other):
-                with self.open(name):  # no other process has it
-                    self._open.pop(name).close()
+                self.stored(name)
             self.path(index).rename(self.directory / f"{_DELETED}{uuid.uuid4().hex}")
             self.path(other).rename(self.path(index))
-            _sync(self.directory)
+            sync_directory(self.directory)
             self._sweep()
 
     def _sweep(self) -> None:
@@ -153,9 +190,9 @@ class LocalStore:
         """Close every open index."""
         with self._lock:
             while self._open:
-                index, opened = self._open.popitem()
-                with self.errors(index):
-                    opened.close()
+                index = next(iter(self._open))
+                with self.errors(index), self._closed(index):
+                    pass
 
     def path(self, index: str) -> Path:
         """The directory of an index, which need not exist."""
@@ -163,11 +200,5 @@ class LocalStore:
         return self.directory / index
 
 
-def _sync(directory: Path) -> None:
-    """Write the names in a directory to the disk. Windows has no such call, and needs none."""
-    if os.name == "posix":
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _sha256(stored: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()

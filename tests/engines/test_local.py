@@ -324,7 +324,7 @@ def test_what_was_acknowledged_survives_a_kill_at_any_moment(tmp_path: Path) -> 
 
 def test_a_feature_cut_off_by_a_crash_is_forgotten(tmp_path: Path) -> None:
     file = tmp_path / "features.jsonl"
-    file.touch()
+    FeatureIds.create(file)
     dimensions = FeatureIds(file)
     dimensions.add(["heart", "é\n", "heart"])
     with file.open("ab") as end:
@@ -344,7 +344,7 @@ def test_another_process_is_refused_in_one_line(engine: LocalEngine) -> None:
 from pathlib import Path
 from splade_es.engines.local import LocalEngine
 from splade_es.errors import EngineError
-engine = LocalEngine(Path({engine.where!r}))
+engine = LocalEngine(Path({engine.where!r}), wait=0.2)
 print(engine.indices(), engine.index("x").meta().scale)
 index = engine.index("x")
 for act in (index.count, index.delete):
@@ -355,8 +355,9 @@ for act in (index.count, index.delete):
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     refused = (
-        f"The index 'x' on local at {engine.where} is in use by another process. "
-        "Wait until that process ends, or stop it."
+        f"The index 'x' on local at {engine.where} is in use by another process, or "
+        "another connection of this one, after a wait of 0.2 seconds. "
+        "Close it there, or try again when that process has ended."
     )
     assert done.stdout.splitlines() == ["['x'] 100.0", refused, refused]
     assert engine.index("x").count() == 1
@@ -400,7 +401,7 @@ def test_a_damaged_index_is_one_clear_line_and_can_be_deleted(
             engine.index("x").delete()
     else:
         engine.index("x").delete()
-        assert list(tmp_path.iterdir()) == []
+        assert [path.name for path in tmp_path.iterdir()] == [".locks"]
 
 
 def test_a_panic_of_edge_is_one_clear_line(engine: LocalEngine) -> None:
@@ -442,7 +443,7 @@ def test_a_failed_create_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(json, "dump", full)
     with pytest.raises(EngineError, match=r"cannot be used \(No space left on device\)"):
         engine.index("x").create(META)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".locks"]
 
 
 def test_what_a_killed_delete_left_is_no_index_and_goes_with_the_next(engine: LocalEngine) -> None:
