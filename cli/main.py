@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sys
+import warnings
 from importlib import import_module
 from typing import Any
 
 import click
 
 from splade_es import __version__
-from splade_es.cli.output import name_options
+from splade_es.cli.output import name_options, printable
+from splade_es.cli.streams import standard_streams
 from splade_es.errors import Interrupted, SettingsError, SpladeEsError
 
 #: Each in a module of its name, which is imported when it is needed.
@@ -25,6 +28,12 @@ class _Commands(click.Group):
     It is 1; for invalid settings 2, as for wrong usage; and 130 after Ctrl-C. Any other exception
     is a bug in splade-es and keeps its traceback.
     """
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        with standard_streams(), warnings.catch_warnings():
+            if not sys.warnoptions:  # what a library warns of is said in words of our own, or none
+                warnings.simplefilter("ignore")
+            return super().main(*args, **settings)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -57,7 +66,7 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except SpladeEsError as error:
             running: click.Context = ctx.meta[__name__]
-            said = name_options(str(error), running.command)
+            said = printable(name_options(str(error), running.command))
             if isinstance(error, Interrupted):
                 click.echo(said, err=True)
                 ctx.exit(130)

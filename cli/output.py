@@ -20,8 +20,13 @@ _SETTING = re.compile(r"`(\w+)`")
 
 
 def print_json(record: object) -> None:
-    """A record as one line of JSON."""
-    click.echo(json.dumps(to_json(record), ensure_ascii=False))
+    """A record as one line of JSON, in whatever the terminal can show."""
+    line = json.dumps(to_json(record), ensure_ascii=False)
+    try:
+        line.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        line = json.dumps(to_json(record))
+    click.echo(line)
 
 
 def to_json(value: object) -> Any:

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
@@ -110,8 +110,8 @@ def rejects_file(path: Path, fail_fast: bool = False) -> Iterator[Rejects]:
     earlier load, which somebody may be repairing, is kept. Raises CorpusError if it cannot be
     written.
     """
-    part = PartFile(path)
     try:
+        part = PartFile(path)
         # a broken line may contain a lone surrogate, which is not UTF-8 but can be escaped in JSON
         file = part.path.open("w", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
@@ -121,9 +121,10 @@ def rejects_file(path: Path, fail_fast: bool = False) -> Iterator[Rejects]:
         ) from error
     rejects = Rejects(file, fail_fast, str(path))
     try:
-        with file:
-            yield rejects
+        yield rejects
     finally:
+        with suppress(OSError):  # which `add` has told
+            file.close()
         if rejects.count:
             try:
                 part.commit()

@@ -47,7 +47,7 @@ def test_vectors_of_others_stay(
     else:  # which keeps them out of `_source`
         fields = {"own": {"type": "sparse_vector"}, "dense": {"type": "dense_vector", "dims": 2}}
         queries = [
-            {"sparse_vector": {"field": "own", "query_vector": {"x": 1.0}}},
+            {"term": {"own": "x"}},
             {"knn": {"field": "dense", "query_vector": [1, 2], "k": 1}},
         ]
     documents: dict[str, Any] = {}
