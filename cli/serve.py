@@ -33,9 +33,8 @@ def serve(index_name: str, url: str | None, host: str, port: int, **settings: An
       splade-es serve --index articles --url http://localhost:9200
     """
     try:
-        import uvicorn
-
         from splade_es.inspection.page.app import listen, make_app
+        from splade_es.inspection.page.server import make_server
     except ImportError as error:
         raise click.ClickException(
             "The page needs fastapi and uvicorn. Install them: pip install 'splade-es[serve]'"
@@ -56,4 +55,4 @@ def serve(index_name: str, url: str | None, host: str, port: int, **settings: An
                 click.echo("Everyone who reaches this machine can search the index.", err=True)
             app = make_app(searcher, documents, hosts)
             click.echo(f"http://{host or address}:{port}  (Ctrl-C ends it)")
-            uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+            make_server(app).run(sockets=[listening])

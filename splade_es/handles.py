@@ -40,7 +40,10 @@ def connect(url: str | None = None) -> Engine:
     SPLADE_ES_BEARER_TOKEN, or SPLADE_ES_USERNAME and SPLADE_ES_PASSWORD, each secret also as a file
     (SPLADE_ES_PASSWORD_FILE and so on); for https also SPLADE_ES_CA_CERT,
     SPLADE_ES_CERT_FINGERPRINT, SPLADE_ES_CLIENT_CERT, SPLADE_ES_CLIENT_KEY, SPLADE_ES_INSECURE and
-    SPLADE_ES_AWS_REGION.
+    SPLADE_ES_AWS_REGION. HTTP_PROXY, HTTPS_PROXY and NO_PROXY have no effect: a server is connected
+    to directly.
+
+    Elastic Cloud Serverless and Amazon OpenSearch Serverless are refused.
     """
     return Engine(connect_engine(url))
 
@@ -70,7 +73,7 @@ class Engine:
         return Index(self._engine, name)
 
     def indices(self) -> list[str]:
-        """Names of the indices that splade-es made, sorted."""
+        """Names of the indices that splade-es made, or added features to, sorted."""
         return self._engine.indices()
 
     def close(self) -> None:

@@ -192,8 +192,8 @@ def pickles(folder: Path) -> tuple[Callable[[Path], object], list[Files]]:
 
 
 def tables(folder: Path) -> tuple[Callable[[Path], object], list[Files]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow as pa  # type: ignore[import-untyped,unused-ignore]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped,unused-ignore]
 
     table = pa.table(
         {"query": ["q", "r"], "pos": ["p", "o"], "neg": ["n", "m"], "label": [1.5, 2.0]}
@@ -295,7 +295,9 @@ TARGETS: dict[str, Target] = {
             {"query": "q", "docs": ["n", "m"], "scores": [1.0, 5.0]},
         )
     ),
-    "opensearch": examples(data=json_lines({"query": "q", "docs": ["n", "m"], "scores": [1.0, 5.0]})),
+    "opensearch": examples(
+        data=json_lines({"query": "q", "docs": ["n", "m"], "scores": [1.0, 5.0]})
+    ),
     "sentence-transformers": examples(
         data=json_lines(
             {"anchor": "q", "positive": "p", "n1": "n", "n2": "m", "label": [3, 2.5, 1]},

@@ -11,6 +11,9 @@ from typing import Any
 from splade_es.errors import TrainingError
 from splade_es.training.config import TrainConfig
 
+# Bytes of a file of settings.
+_LONGEST = 100_000
+
 
 def recipes() -> dict[str, str]:
     """Name -> path of each recipe of the package."""
@@ -28,13 +31,22 @@ def read_config(path: str) -> dict[str, Any]:
     if not Path(path).exists():
         path = recipes().get(path, path)
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        with open(path, "rb") as file:
+            text = file.read(_LONGEST + 1)
+        if len(text) > _LONGEST:
+            raise TrainingError(
+                f"{path}: more than {_LONGEST:,} bytes, and settings take a thousand",
+                "Give a file of settings.",
+            )
+        _check_flat(path, text)
+        values = yaml.safe_load(text) or {}
     except OSError as error:
         raise TrainingError(
             f"{path}: {error.strerror}",
             f"Give a YAML file, or a recipe: {', '.join(sorted(recipes()))}.",
         ) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an invalid date
+    # what yaml makes of its words, too: an invalid date, a number of a thousand digits
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise TrainingError(
             f"{path}: not YAML ({error})", "Write lines of a name, a colon and a value."
         ) from error
@@ -54,6 +66,34 @@ def read_config(path: str) -> dict[str, Any]:
     return values
 
 
+def _check_flat(path: str, text: bytes) -> None:
+    """Raise TrainingError for an alias, or a value in a value, which can stand for any size."""
+    import yaml
+
+    starts = (
+        yaml.BlockMappingStartToken,
+        yaml.BlockSequenceStartToken,
+        yaml.FlowMappingStartToken,
+        yaml.FlowSequenceStartToken,
+    )
+    ends = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
+    depth = 0
+    for token in yaml.scan(text):
+        depth += isinstance(token, starts) - isinstance(token, ends)
+        if depth > 1 or isinstance(token, yaml.AliasToken):
+            raise TrainingError(
+                f"{path}:{token.start_mark.line + 1}: a list, a mapping or an alias as a value",
+                "Write a number, a text, true or false.",
+            )
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:100]
+    except ValueError:  # an integer that Python does not turn into so many digits
+        return "a number of many digits"
+
+
 def _convert(path: str, value: Any, field: dataclasses.Field[Any]) -> Any:
     """The value in the type of its setting: YAML reads 1e-4, without a dot, as text."""
     kind = {"int": int, "float": float, "bool": bool}.get(
@@ -70,5 +110,5 @@ def _convert(path: str, value: Any, field: dataclasses.Field[Any]) -> Any:
     except (TypeError, ValueError, OverflowError):
         wanted = {int: "a number (int)", float: "a number (float)", bool: "true or false"}
         raise TrainingError(
-            f"{path}: {field.name} must be {wanted.get(kind, 'text')}, not {value!r}"
+            f"{path}: {field.name} must be {wanted.get(kind, 'text')}, not {_shown(value)}"
         ) from None

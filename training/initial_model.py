@@ -115,7 +115,7 @@ def _read_idf(path: StrPath, model: SpladeModel) -> Tensor:
         weights = {str(token): float(weight) for token, weight in table.items()}
     except OSError as error:
         raise TrainingError(f"{path}: {error.strerror}", "Check `idf`.") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise TrainingError(
             f"{path}: there are no weights of tokens in it ({error})",
             'Write {"token": 1.5, ...}.',

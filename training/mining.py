@@ -30,7 +30,7 @@ from splade_es.records import Document, Query, Run
 from splade_es.search.modes import Mode, bm25_run
 from splade_es.search.searcher import Searcher
 from splade_es.training.judged_queries import JudgedQuery, by_query, read_pairs
-from splade_es.training.training_lines import check_input
+from splade_es.training.training_lines import check_input, read_rows
 
 # Hits whose texts are in memory at once.
 _BATCH_HITS = 10_000
@@ -118,6 +118,8 @@ def mine_steps(
             "Set `skip_top` below `depth`.",
         )
     check_input(data)
+    if os.path.isfile(data):
+        next(read_rows(data), None)  # a file of another kind is named before a model is loaded
     sources = beir_files(data, settings.get("split", "train")) if os.path.isdir(data) else [data]
     check_not_input("output", output, *sources, settings.get("model"))
     searcher = None if mode == "bm25" else Searcher(index, settings.get("model"))

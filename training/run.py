@@ -27,7 +27,7 @@ from splade_es.training.config_rules import DISTILLING
 from splade_es.training.data import Examples, ReadCallback, read_examples
 from splade_es.training.dev_set import DevSet
 from splade_es.training.distributed import World, is_first_process, open_world, training_device
-from splade_es.training.formats import check_path
+from splade_es.training.formats import check_path, open_source
 from splade_es.training.frequencies import shares_of_index, shares_of_texts
 from splade_es.training.initial_model import corpus_texts, load_initial_model
 from splade_es.training.log import Means, TensorBoard, Window, open_tensorboard
@@ -156,7 +156,11 @@ def check_run(config: TrainConfig, resume: bool, engine: Engine | None) -> RunSt
                 "`df_index` needs the engine that has this index", "Give the `engine`."
             )
         engine.index(config.df_index).count()  # raises IndexMissing
-    check_path(os.fspath(config.data))
+    data = os.fspath(config.data)
+    check_path(data)
+    if data != "-":  # a file of another kind is named before anything is made
+        corpus = None if config.corpus is None else os.fspath(config.corpus)
+        open_source(data, config.format, corpus)
     output = Path(config.output)
     state = read_checkpoint(output, config) if resume else None
     if is_first_process():

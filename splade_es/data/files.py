@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import re
+import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -31,6 +32,8 @@ def data_directory() -> Path:
 class PartFile:
     """A temporary file beside its target, to be written first and then renamed. Raises OSError.
 
+    What a process that was killed has left beside the same target is removed.
+
     Attributes
     ----------
     path : Path
@@ -41,21 +44,30 @@ class PartFile:
         self._target = Path(os.path.realpath(path))  # a link stays a link
         # a device, such as /dev/stdout, is written directly
         self._special = self._target.exists() and not self._target.is_file()
-        self.path = (
-            self._target
-            if self._special
-            else self._target.with_name(f".{self._target.name}.{uuid.uuid4().hex[:12]}.tmp")
-        )
+        self._held: int | None = None
+        self.path = self._target
+        if not self._special:
+            _remove_left(self._target.parent, f".{self._target.name}.", ".tmp")
+            self.path, self._held = _hold_new(
+                lambda: self._target.with_name(f".{self._target.name}.{_random()}.tmp"), Path.touch
+            )
 
     def commit(self) -> None:
         """Rename it to its target. It must be closed."""
         if not self._special:
             self.path.replace(self._target)
+            self._release()
 
     def discard(self) -> None:
         """Remove it, unless it was committed."""
         if not self._special:
             self.path.unlink(missing_ok=True)
+            self._release()
+
+    def _release(self) -> None:
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
 
 @contextmanager
@@ -79,8 +91,9 @@ def atomic_file(
     sync : bool
         Also wait until it is on the disk.
     """
-    part = PartFile(path)
+    part: PartFile | None = None
     try:
+        part = PartFile(path)
         with part.path.open(mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             if sync:
@@ -93,7 +106,8 @@ def atomic_file(
             "Check the directory, its permissions and its free space.",
         ) from error
     finally:
-        part.discard()
+        if part:
+            part.discard()
 
 
 @contextmanager
@@ -102,12 +116,14 @@ def replacing_files(directory: str | os.PathLike[str], last: str) -> Iterator[Pa
 
     Each file is renamed, so that no reader sees half of one. Files in folders come first, and at
     the top level those with the suffix `last` come last: they show that the directory is complete.
-    After an error nothing has changed. Raises OSError.
+    After an error nothing has changed. What a process that was killed has left is removed. Raises
+    OSError.
     """
     target = Path(directory)
     target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part", dir=target) as name:
-        part = Path(name)
+    _remove_left(target, ".part", "")
+    part, held = _hold_new(lambda: target / f".part{_random()}", Path.mkdir)
+    try:
         yield part
         files = [path for path in part.rglob("*") if path.is_file()]
         files.sort(key=lambda path: (-len(path.parts), path.suffix == last))
@@ -116,6 +132,67 @@ def replacing_files(directory: str | os.PathLike[str], last: str) -> Iterator[Pa
             place = target / path.relative_to(part)
             place.parent.mkdir(exist_ok=True)
             path.replace(place)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        if held is not None:
+            os.close(held)
+
+
+def _random() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+def _remove_left(directory: Path, before: str, after: str) -> None:
+    """Remove what has a temporary name and no living process holds; see `_random`."""
+    name = re.compile(f"{re.escape(before)}[0-9a-f]{{12}}{re.escape(after)}")
+    found: list[Path] = []
+    with suppress(OSError):  # a directory that does not exist, or cannot be listed
+        found = [path for path in directory.iterdir() if name.fullmatch(path.name)]
+    for path in found:
+        with suppress(OSError):  # it is held, or just gone
+            if (held := _hold(path)) is not None:
+                try:
+                    if path.is_dir():
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink()
+                finally:
+                    os.close(held)
+
+
+def _hold_new(
+    choose: Callable[[], Path], make: Callable[[Path], object]
+) -> tuple[Path, int | None]:
+    """Make a file or directory of a temporary name, and hold it. Raises OSError."""
+    while True:
+        path = choose()
+        make(path)
+        try:
+            held = _hold(path)
+        except BlockingIOError:
+            continue  # another process takes it for left, and is removing it
+        if held is None or path.exists():
+            return path, held
+        os.close(held)  # another process has removed it before it was held
+
+
+def _hold(path: Path) -> int | None:
+    """A descriptor that keeps `_remove_left` from a file or directory until it is closed.
+
+    None where that cannot be: on Windows, and on a file system without locks. Raises
+    BlockingIOError if another process holds it.
+    """
+    if os.name != "posix":
+        return None
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if lock_descriptor(descriptor, blocking=False):
+            return descriptor
+    except OSError:
+        os.close(descriptor)
+        return None
+    os.close(descriptor)
+    raise BlockingIOError(f"{path} is held")
 
 
 def check_not_input(setting: str, path: str, *inputs: str | None) -> None:

@@ -59,7 +59,16 @@ class Address:
         """
         hosts = [_cloud_url(part) if part.startswith("cloud:") else part
                  for part in text.strip().split(",")]  # fmt: skip
-        parsed = [_parse(host) for host in hosts]
+        try:
+            parsed = [_parse(host) for host in hosts]
+        except EngineError as error:
+            if "@" in text:  # most likely a password in which some characters are not encoded
+                error.hint = (
+                    "In a password write # as %23, / as %2F, ? as %3F, a comma as %2C and % as "
+                    "%25; or set SPLADE_ES_USERNAME and SPLADE_ES_PASSWORD, and leave both out of "
+                    "the URL."
+                )
+            raise
         urls = tuple(url for url, _, _ in parsed)
         if len({url.partition(":")[0] for url in urls}) > 1:
             raise EngineError("Some of the server's URLs are http and some are https")
@@ -91,7 +100,7 @@ class Address:
     @cached_property
     def signer(self) -> Signer | None:
         """Signs each request for AWS; None unless SPLADE_ES_AWS_REGION is set."""
-        return signer(self.urls[0])
+        return signer()
 
     @cached_property
     def ssl_context(self) -> ssl.SSLContext | None:
@@ -151,13 +160,13 @@ def _parse(url: str) -> tuple[str, str, str]:
     try:
         parts = urlsplit(url.strip())
         port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError as exc:
+    except ValueError:
         # The URL itself may hold a password, and so may the text of the exception.
-        raise EngineError("The server's URL cannot be read", "Write http://host:9200.") from exc
+        raise EngineError("The server's URL cannot be read", "Write http://host:9200.") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise EngineError("The server's URL is not of the form http://host:port")
     if "@" in parts.path + parts.query + parts.fragment:  # the rest of a password with a slash
-        raise EngineError("The server's URL cannot be read", "Write / as %2F in a password.")
+        raise EngineError("The server's URL cannot be read")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     path = parts.path.rstrip("/")
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
@@ -179,6 +188,9 @@ def _cloud_url(text: str) -> str:
     return f"https://{address[0]}:{address[1]}"
 
 
+_SERVERLESS = "serverless"
+
+
 class Identity(NamedTuple):
     """What a server says it is: "elasticsearch" or "opensearch", and its version.
 
@@ -192,8 +204,15 @@ class Identity(NamedTuple):
 def identify(address: Address) -> Identity:
     """Ask a server which of the two it is, without their clients: one refuses the other's server.
 
-    Raises EngineError if it is neither of them, and Unavailable if there is no answer.
+    Raises EngineError if it is neither of them, or a serverless offering of one, and Unavailable if
+    there is no answer.
     """
+    if str(urlsplit(address.urls[0]).hostname).endswith(".aoss.amazonaws.com"):
+        raise EngineError(
+            f"{address.url} is Amazon OpenSearch Serverless, which cannot be asked to refresh an "
+            "index, and refuses document ids in some collections",
+            "Use a domain of Amazon OpenSearch Service.",
+        )
     for url in address.urls[:-1]:
         try:
             return _identify(address, url)
@@ -209,6 +228,12 @@ def _identify(address: Address, url: str) -> Identity:
         answer = address.request("GET", url, path, signed)
         body = read_json(answer.data)
         if answer.status == 200 and (identity := _identity(body)):
+            if identity.version == _SERVERLESS:
+                raise EngineError(
+                    f"{url} is Elastic Cloud Serverless, which refuses the index settings and the "
+                    "statistics that splade-es needs",
+                    "Use a hosted deployment of Elastic Cloud, or a cluster of your own.",
+                )
             return identity
     if answer.status == 403 and isinstance(body, dict):
         # It knows this user and does not say what it is, but each refuses in its own words.
@@ -227,8 +252,9 @@ def _identity(body: Any) -> Identity | None:
     match body:
         case {"version": {"distribution": "opensearch", "number": str(number)}}:
             return Identity("opensearch", number)
-        case {"version": {"number": str(number)}, "tagline": "You Know, for Search"}:
-            return Identity("elasticsearch", number)
+        case {"version": {"number": str(number), **build}, "tagline": "You Know, for Search"}:
+            serverless = build.get("build_flavor") == _SERVERLESS  # its number says nothing
+            return Identity("elasticsearch", _SERVERLESS if serverless else number)
         case {"nodes": dict(nodes)} if nodes:
             match next(iter(nodes.values())):
                 case {"version": str(number), **node}:

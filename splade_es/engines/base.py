@@ -285,7 +285,7 @@ class Engine(Protocol):
         """
 
     def indices(self) -> list[str]:
-        """Names of the indices that splade-es made, sorted."""
+        """Names of the indices that splade-es made, or added features to, sorted."""
 
     def close(self) -> None:
         """Release connections, locks and files. Safe to call twice."""

@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
 
 from splade_es.errors import EngineError
 
@@ -45,7 +44,7 @@ def authorization(username: str, password: str) -> str:
     return basic_auth_to_header((username, password))
 
 
-def signer(url: str) -> Signer | None:
+def signer() -> Signer | None:
     """What signs requests to Amazon OpenSearch Service, if SPLADE_ES_AWS_REGION is set.
 
     The credentials are those that AWS's own tools find. Raises EngineError if there are none.
@@ -67,8 +66,7 @@ def signer(url: str) -> Signer | None:
             "SPLADE_ES_AWS_REGION is set, but there are no AWS credentials",
             "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.",
         )
-    serverless = (urlsplit(url).hostname or "").endswith(".aoss.amazonaws.com")
-    sign: Signer = Urllib3AWSV4SignerAuth(credentials, region, "aoss" if serverless else "es")
+    sign: Signer = Urllib3AWSV4SignerAuth(credentials, region, "es")
     return sign
 
 

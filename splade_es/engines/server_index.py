@@ -149,7 +149,7 @@ class ServerIndex(ServerSearches):
         if self._uuid not in (None, uuid):
             raise IndexReplaced(
                 f"The index {self.name!r} on {self._server} was deleted and created again",
-                "Load the corpus again.",
+                "Start again.",
             )
 
     def bulk(self, actions: Sequence[Action]) -> list[ItemResult]:

@@ -132,11 +132,11 @@ class ServerUpdates:
     def add_features(self, meta: IndexMeta, features_field: str) -> None:
         mapping = self._requests.mapping()
         if taken := self._taken(mapping, {features_field, *COMPANIONS}):
+            name, hint = features_field, "Set `features_field` to a new name."
+            if further := taken - {features_field}:
+                name, hint = min(further), "Reindex it without that field."
             raise IndexMismatch(
-                f"The index {self._requests.label} already has a field {min(taken)!r}",
-                "Set `features_field` to a new name."
-                if min(taken) == features_field
-                else "Reindex it without that field.",
+                f"The index {self._requests.label} already has a field {name!r}", hint
             )
         fields = self._requests.transport.feature_fields
         notes: dict[str, Any] = {FOREIGN: True}

@@ -7,11 +7,12 @@ them, so that `rollback` can go back.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from splade_es.engines.base import EngineIndex, IndexAlias
-from splade_es.errors import EngineError, NotPublished
+from splade_es.errors import EngineError, IndexMismatch, NotPublished
 
 
 def alias_of(index: EngineIndex) -> IndexAlias:
@@ -29,13 +30,26 @@ def check_alias(alias: EngineIndex) -> None:
     """
     engine = alias.engine
     targets = alias_of(alias).targets()
-    for target in targets:
-        engine.index(target).check_own()
+    _check_own(alias, targets)
     if not targets and alias.exists():
         raise EngineError(
             f"{alias.name!r} is an index on {engine.name} at {engine.where}, not an alias",
-            "Choose another name for the alias, or delete that index.",
+            "Choose another name for the alias.",
         )
+
+
+def _check_own(alias: EngineIndex, targets: Sequence[str]) -> None:
+    """Raise IndexMismatch if others made one of the indices that an alias points to."""
+    engine = alias.engine
+    for target in targets:
+        try:
+            engine.index(target).check_own()
+        except IndexMismatch as error:
+            raise IndexMismatch(
+                f"Others made the index {target!r} on {engine.name} at {engine.where}, and the "
+                f"alias {alias.name!r} points to it",
+                "Choose another alias, or move this one with the server's own API.",
+            ) from error
 
 
 def next_name(target: EngineIndex) -> str:
@@ -52,10 +66,12 @@ def publish(alias: EngineIndex, index: EngineIndex) -> list[str]:
 
     What was before is noted in the index first, so that `rollback` knows it after a crash too; a
     publication that is repeated keeps the note of the first. Raises NotPublished if another load
-    moves the alias at the same time.
+    moves the alias at the same time, and IndexMismatch if somebody has moved it to an index that
+    others made.
     """
     names = alias_of(alias)
     present = names.targets()
+    _check_own(alias, present)
     before = [name for name in present if name != index.name]
     assert index.settings is not None  # whoever has aliases has settings
     noted = index.settings.read_notes()

@@ -26,7 +26,7 @@ from splade_es.indexing.bulk_actions import ActionBuilder
 from splade_es.indexing.bulk_sender import BulkSender, Pace
 from splade_es.progress import BackfillProgress
 from splade_es.quantize import Quantizer
-from splade_es.records import Action, Document, Encoded, ItemResult, Stored
+from splade_es.records import Action, Document, Encoded, ItemResult, Quantized, Stored
 from splade_es.vectors.encode import encode_documents
 from splade_es.vectors.settings import (
     EncodingSettings,
@@ -35,8 +35,8 @@ from splade_es.vectors.settings import (
     open_encoder,
 )
 
-# Documents of an update request.
-_REQUEST_DOCUMENTS = 256
+# Documents of an update request, and those that are encoded beforehand to see if terms come out.
+_REQUEST_DOCUMENTS, _SAMPLE = 256, 16
 
 
 class BackfillSettings(EncodingSettings, total=False):
@@ -101,8 +101,9 @@ class Backfill:
         """Give each document features of its text, and yield the counts after each request.
 
         An index that has features must have been made with the same model: raises IndexMismatch.
-        Raises EngineError, before anything is changed, if a field is not one with text, or an
-        update would lose something. A document that another writer changes is never overwritten.
+        Raises EngineError, before anything is changed, if a field is not one with text, if the
+        texts get no terms, or if an update would lose something. A document that another writer
+        changes is never overwritten.
         """
         self._updates.check(self._fields)
         present, wanted = self._updates.features_field(), self._settings.get("features_field")
@@ -121,15 +122,19 @@ class Backfill:
             meta = make_index_meta(encoder, self._quantizer.scale)
             if present:
                 check_same(self._index.meta(), meta, self._index.name)
-            else:
+            self._check_terms(encoder)
+            if not present:
                 self._updates.add_features(meta, features_field)
             self._updates.note_text_fields(self._fields)
+            self._index.pin()
             pass_ = _Pass(
                 self._index, self._updates, self._fields, self._quantizer, rejects,
                 encoder.max_length,
             )  # fmt: skip
             builder = ActionBuilder(encoder.vocabulary, self._quantizer.settings, meta.model)
             while True:
+                # another backfill, with another model, may have begun at the same time
+                check_same(self._index.meta(), meta, self._index.name)
                 self._index.refresh()
                 before = pass_.attempted
                 sender = BulkSender(self._index, pass_.finished, Pace())
@@ -144,6 +149,22 @@ class Backfill:
                 yield pass_.progress()
                 if pass_.attempted == before:
                     return
+
+    def _check_terms(self, encoder: TextEncoder) -> None:
+        """Raise EngineError if the first texts get no terms: all would lose those they have."""
+        texts = (
+            text
+            for shard in range(self._updates.shards())
+            for stored in self._updates.changes(shard, self._fields)
+            if (text := text_of(stored.source, self._fields))
+        )
+        rows = [*encoder.encode(itertools.islice(texts, _SAMPLE))]
+        vectors = self._quantizer.quantize_all(rows)
+        if not any(isinstance(vector, Quantized) and vector.ids.size for vector in vectors):
+            raise EngineError(
+                f"None of the first {len(rows)} texts of {self._index.name!r} gets a term",
+                "Check `model`, `threshold` and `top_k`.",
+            )
 
 
 class _Pass:

@@ -14,12 +14,12 @@ import threading
 import time
 
 import urllib3
-import uvicorn
 
 from splade_es.data.trec_beir import read_queries
 from splade_es.encoders.load import load_document_encoder
 from splade_es.engines.connect import connect_engine
 from splade_es.inspection.page.app import listen, make_app
+from splade_es.inspection.page.server import make_server
 from splade_es.search.searcher import Searcher
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     )
     listening = listen("127.0.0.1", 0)
     app = make_app(searcher, documents, ["127.0.0.1"])
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    server = make_server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     url = f"http://127.0.0.1:{listening.getsockname()[1]}/api/search"

@@ -162,6 +162,28 @@ def test_another_kind_is_named_and_nothing_is_made(
     assert not [p for p in tmp_path.iterdir() if p not in (path, home)]
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (archive(LINES), "a zip archive. "),
+        (LINES.decode().encode("utf-16"), "UTF-16 instead of UTF-8. "),
+        (b"id,text\n1,x\n", "neither JSON, nor columns with tabs, nor Parquet. "),
+        (BULK, 'the format of a row with "index" is unknown'),
+    ],
+)
+def test_another_kind_of_training_data_is_named_and_nothing_is_made(
+    home: Path, tmp_path: Path, loaded: str, content: bytes, said: str
+) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(content)
+    before = sorted(tmp_path.iterdir())
+    assert said in error("train", path, "--model", "none", "--output", "out")
+    assert error("score", path, "--teacher", "none", "--output", "out").startswith(f"{path}")
+    args = ("mine", path, "--index", loaded, "--model", "none", "--output", "out")
+    assert error(*args).startswith(f"{path}")
+    assert sorted(tmp_path.iterdir()) == before
+
+
 @pytest.mark.parametrize(("content", "ids"), [(BULK, "ab"), (EXPORT, "a")])
 def test_what_the_message_says_converts_it(tmp_path: Path, content: bytes, ids: str) -> None:
     path = tmp_path / "export"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,3 +59,55 @@ def test_after_an_error_nothing_is_replaced(tmp_path: Path) -> None:
         (part / "config").write_text("new")
         raise ZeroDivisionError
     assert (tmp_path / "config").read_text() == "old" and names(tmp_path) == ["config"]
+
+
+WRITERS = {
+    "file": "file = atomic_file('target[1]', CorpusError); file.__enter__().write('half')",
+    "rejects": "file = rejects_file(Path('target[1]')); file.__enter__()",
+    "directory": "file = replacing_files('.', last='.bin'); "
+    "(file.__enter__() / 'config').write_text('half')",
+}
+
+
+@contextmanager
+def writing(kind: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has begun to write."""
+    code = (
+        "from pathlib import Path; from splade_es.errors import CorpusError; "
+        "from splade_es.data.files import atomic_file, replacing_files; "
+        "from splade_es.data.rejects import rejects_file; "
+        f"{WRITERS[kind]}; print(flush=True); input(); file.__exit__(None, None, None)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=folder, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    with process:
+        assert process.stdout and process.stdout.readline()
+        yield process
+
+
+def write(kind: str, folder: Path) -> None:
+    with writing(kind, folder) as process:
+        process.communicate("\n", timeout=60)
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is nothing that holds a directory")
+@pytest.mark.parametrize("kind", WRITERS)
+def test_what_a_killed_process_has_left_is_removed_and_nothing_else(
+    kind: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".target[1].of-somebody-else.tmp").write_text("kept")
+    with writing(kind, tmp_path) as killed:
+        killed.kill()
+    (left,) = [name for name in names(tmp_path) if "else" not in name and "/" not in name]
+    with writing(kind, tmp_path) as living:
+        (held,) = [name for name in names(tmp_path) if "else" not in name and "/" not in name]
+        assert held != left
+        write(kind, tmp_path)
+        assert held in names(tmp_path)
+        living.communicate("\n", timeout=60)
+    assert living.returncode == 0
+    written = {"file": ["target[1]"], "rejects": [], "directory": ["config"]}[kind]
+    assert names(tmp_path) == [".target[1].of-somebody-else.tmp", *written]

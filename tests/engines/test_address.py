@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import ssl
+import traceback
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode
@@ -53,6 +54,46 @@ def test_what_cannot_be_parsed_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(EngineError, match="The server's URL cannot be read") as caught:
         connect_engine(url)
     assert "secret" not in repr(caught.value)
+
+
+def test_serverless_offerings_are_refused(stub: Stub) -> None:
+    """As their documentation says they answer: there is none to be asked."""
+    version = {"number": "8.11.0", "build_flavor": "serverless"}
+    stub.says(200, {"version": version, "tagline": "You Know, for Search"})
+    with pytest.raises(EngineError) as caught:
+        connect_engine(stub.url)
+    assert str(caught.value) == (
+        f"{stub.url} is Elastic Cloud Serverless, which refuses the index settings and the "
+        "statistics that splade-es needs. Use a hosted deployment of Elastic Cloud, or a cluster "
+        "of your own."
+    )
+    with pytest.raises(EngineError, match="is Amazon OpenSearch Serverless, which cannot be asked"):
+        connect_engine("https://abc.eu-west-1.aoss.amazonaws.com")
+
+
+def test_proxies_of_the_environment_are_not_used(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    for distribution in ("opensearch", "other"):
+        version = {"number": "9.0.0", "distribution": distribution}
+        stub.says(200, {"version": version, "tagline": "You Know, for Search"})
+        engine = connect_engine(stub.url)
+        assert engine.indices() == ["tagline", "version"]
+        engine.close()
+
+
+@pytest.mark.parametrize("character", "#/?,[")
+@pytest.mark.parametrize("rest", ["secret", "1234"])
+def test_a_password_that_must_be_encoded(character: str, rest: str) -> None:
+    password = f"12{character}{rest}"  # what comes first may look like a port
+    with pytest.raises(EngineError) as caught:
+        connect_engine(f"http://user:{password}@host:9200")
+    assert "write # as %23" in caught.value.hint and "SPLADE_ES_PASSWORD" in caught.value.hint
+    shown = "".join(traceback.format_exception(caught.value))  # as a notebook does
+    assert rest not in shown and f"12{character}" not in shown
 
 
 def basic(credentials: str) -> dict[str, str]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from command_line import error, run
-from foreign import FOUND, TEXT, features, make, products, state
+from foreign import FOUND, TEXT, features, make, products, state, whole
 from splade_es.encoders.torch_encoder import Encoder
 from splade_es.engines.server import ServerEngine
-from splade_es.errors import IndexMismatch, SettingsError, SpladeEsError
+from splade_es.errors import IndexMismatch, IndexReplaced, SettingsError, SpladeEsError
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -20,16 +21,19 @@ def test_fields_of_others_stay_whatever_their_names(
     server: ServerEngine, foreign_name: str, tiny_encoder: Encoder
 ) -> None:
     index = products(server, foreign_name)
+    routed = {"body": "heart", "splade_year": 2020}
+    server.request("PUT", f"/{foreign_name}/_doc/r?routing=there", routed)
     before = state(server, foreign_name, FOUND)
-    assert index.backfill(["body"], tiny_encoder).updated == 2
+    assert index.backfill(["body"], tiny_encoder).updated == 3
     assert state(server, foreign_name, FOUND) == before
     server.request("POST", f"/{foreign_name}/_update/a", {"doc": {"body": "liver"}})
+    server.request("PUT", f"/{foreign_name}/_doc/r?routing=there", {**routed, "body": "eye"})
     before = state(server, foreign_name, FOUND)
     old = features(index, "a")
-    assert index.backfill(["body"], tiny_encoder).updated == 1
+    assert index.backfill(["body"], tiny_encoder).updated == 2
     assert state(server, foreign_name, FOUND) == before
     assert features(index, "a") != old
-    assert index.backfill(["body"], tiny_encoder).unchanged == 2
+    assert index.backfill(["body"], tiny_encoder).unchanged == 3
     # and they are shown, and can be filtered by
     (hit,) = index.search("liver", filter={"splade_year": 1999})
     (document,) = index.documents(["a"])
@@ -42,16 +46,19 @@ def test_vectors_of_others_stay(
     server: ServerEngine, foreign_name: str, tiny_encoder: Encoder
 ) -> None:
     if server.name == "opensearch":
-        fields: dict[str, Any] = {"own": {"type": "rank_features"}}
-        queries: list[dict[str, Any]] = [{"rank_feature": {"field": "own.x", "linear": {}}}]
+        fields: dict[str, Any] = {"splade_own": {"type": "rank_features"}}
+        queries: list[dict[str, Any]] = [{"rank_feature": {"field": "splade_own.x", "linear": {}}}]
     else:  # which keeps them out of `_source`
-        fields = {"own": {"type": "sparse_vector"}, "dense": {"type": "dense_vector", "dims": 2}}
+        fields = {
+            "splade_own": {"type": "sparse_vector"},
+            "splade_dense": {"type": "dense_vector", "dims": 2},
+        }
         queries = [
-            {"term": {"own": "x"}},
-            {"knn": {"field": "dense", "query_vector": [1, 2], "k": 1}},
+            {"term": {"splade_own": "x"}},
+            {"knn": {"field": "splade_dense", "query_vector": [1, 2], "k": 1}},
         ]
     documents: dict[str, Any] = {}
-    documents["a"] = {"body": "heart attack", "own": {"x": 1.5}, "dense": [1, 2]}
+    documents["a"] = {"body": "heart attack", "splade_own": {"x": 1.5}, "splade_dense": [1, 2]}
     index = make(server, foreign_name, {"body": TEXT, **fields}, documents)
     before = state(server, foreign_name, queries)
     for text in ("heart attack", "chest pain"):
@@ -138,19 +145,6 @@ def test_the_features_may_have_a_field_of_another_name(
     assert "vector" not in {**hit.source, **document.fields}
 
 
-def test_routings_stay(server: ServerEngine, foreign_name: str, tiny_encoder: Encoder) -> None:
-    index = make(server, foreign_name, {"body": TEXT}, {}, _routing={"required": True})
-    for id in "abc":
-        server.request(
-            "PUT", f"/{foreign_name}/_doc/{id}?routing=to-{id}", {"body": "heart attack"}
-        )
-    before = state(server, foreign_name, [])
-    assert {id: routing for id, (routing, _) in before[1].items()} == {i: f"to-{i}" for i in "abc"}
-    assert index.backfill(["body"], tiny_encoder).updated == 3
-    assert index.backfill(["body"], tiny_encoder).unchanged == 3
-    assert state(server, foreign_name, []) == before
-
-
 def test_no_ingest_pipeline_changes_a_document(
     server: ServerEngine, foreign_name: str, tiny_encoder: Encoder
 ) -> None:
@@ -175,3 +169,36 @@ def test_no_ingest_pipeline_changes_a_document(
     finally:
         server.request("PUT", f"/{foreign_name}/_settings", dict.fromkeys(pipelines))
         server.request("DELETE", f"/_ingest/pipeline/{foreign_name}")
+
+
+def test_an_index_that_is_made_again_under_a_backfill_is_noticed(
+    server: ServerEngine, foreign_name: str, tiny_encoder: Encoder
+) -> None:
+    documents = {str(n): {"body": "heart attack"} for n in range(3)}
+    index = make(server, foreign_name, {"body": TEXT}, documents)
+    steps = index.backfill_steps(["body"], tiny_encoder)
+    while not next(steps).updated:
+        pass
+    server.request("DELETE", f"/{foreign_name}")
+    make(server, foreign_name, {"body": TEXT}, documents, dynamic="strict")
+    # the latter between two passes
+    with pytest.raises((IndexReplaced, IndexMismatch)):
+        list(steps)
+    assert whole(server, foreign_name)[1][foreign_name]["mappings"]["properties"] == {"body": TEXT}
+
+
+def test_two_models_at_a_time_are_noticed(
+    server: ServerEngine, foreign_name: str, tiny_encoder: Encoder
+) -> None:
+    documents = {str(n): {"body": "heart attack"} for n in range(3)}
+    index = make(server, foreign_name, {"body": TEXT}, documents)
+    steps = index.backfill_steps(["body"], tiny_encoder)
+    while not next(steps).updated:
+        pass
+    # as a second backfill does, that has looked before the first one began
+    other = replace(index.meta(), fingerprint="other")
+    meta = server.request("GET", f"/{foreign_name}/_mapping")[foreign_name]["mappings"]["_meta"]
+    meta["splade_es"] = other.to_dict()
+    server.request("PUT", f"/{foreign_name}/_mapping", {"_meta": meta})
+    with pytest.raises(IndexMismatch, match="was made with another model"):
+        list(steps)

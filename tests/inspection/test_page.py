@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import urllib3
-import uvicorn
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from command_line import run
@@ -25,19 +24,20 @@ from splade_es.engines.connect import connect_engine
 from splade_es.errors import Unavailable
 from splade_es.features import token_of
 from splade_es.inspection.page.app import listen, make_app
+from splade_es.inspection.page.server import make_server
 from splade_es.search.searcher import Searcher
 
 ATTACK = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">"
 
 
 @contextmanager
-def serving(searcher: Searcher) -> Iterator[str]:
+def serving(searcher: Searcher, seconds: float = 10.0) -> Iterator[str]:
     documents = load_document_encoder(
         searcher.encoder.name, searcher.meta.max_length, interactive=True
     )
     app = make_app(searcher, documents, ["127.0.0.1"])
     with listen("127.0.0.1", 0) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        server = make_server(app, seconds=seconds)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
@@ -158,7 +158,7 @@ def test_who_can_reach_the_page_is_said_however_the_host_is_written(
     home: Path, corpus_file: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     assert run("index", corpus_file, "--model", tiny_model, "--index", "texts").exit_code == 0
-    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
     result = run("serve", "--index", "texts", "--host", host, "--port", "0")
     assert result.exit_code == 0
     assert ("Everyone who reaches this machine" in result.stderr) == (host != "127.0.0.1")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from splade_es.encoders.load import load_query_encoder
+from splade_es.errors import ModelError
 from splade_es.models import files
 
 fingerprint = partial(files.fingerprint, cache_from_bytes=1)
@@ -63,3 +65,36 @@ def test_a_home_that_cannot_be_written_does_no_harm(
 def test_small_models_are_hashed_each_time(weights: Path, home: Path) -> None:
     assert files.fingerprint(str(weights.parent)) == sha(b"one")
     assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "5",
+        "[1]",
+        "[[]]",
+        '{"type": "Router"}',
+        '[{"type": "a.Router"}]',
+        '[{"type": "a.Router", "path": {}}]',
+        '[{"type": "a.MLMTransformer", "path": ""}, {"type": "a.SpladePooling", "path": 7}]',
+        '[{"type": "a.SparseStaticEmbedding", "path": "\\u0000"}]',
+        "[" * 100_000,
+    ],
+)
+def test_a_damaged_layout_is_one_line(tmp_path: Path, modules: str) -> None:
+    (tmp_path / "modules.json").write_text(modules)
+    with pytest.raises(ModelError) as caught:
+        load_query_encoder(tmp_path, 9, interactive=True)
+    assert str(caught.value).startswith(f"{tmp_path}")
+    assert "Save or download the model again." in str(caught.value)
+
+
+@pytest.mark.parametrize("config", ["[1]", '"max"', '{"pooling_strategy": ["max"]}'])
+def test_a_damaged_pooling_is_one_line(tmp_path: Path, config: str) -> None:
+    kinds = [("", "MLMTransformer"), ("1_SpladePooling", "SpladePooling")]
+    modules = [{"type": f"a.{kind}", "path": path} for path, kind in kinds]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "1_SpladePooling").mkdir()
+    (tmp_path / "1_SpladePooling" / "config.json").write_text(config)
+    with pytest.raises(ModelError, match=f"^{tmp_path}: "):
+        files.read_sides(str(tmp_path))

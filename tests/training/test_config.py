@@ -1,5 +1,6 @@
 """Settings of a run: what is checked, and what a configuration file may say."""
 
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,9 @@ def test_settings_from_yaml(tmp_path: Path) -> None:
         ("steps: .inf", "steps must be a number (int), not inf"),
         ("steps: many", "steps must be a number (int), not 'many'"),
         ("- 1", "there are no settings in it"),
-        ("a: [", "not YAML ("),
+        ("a: '", "not YAML ("),
+        ("steps: " + "9" * 5000, "not YAML ("),
+        ("steps: 0x" + "f" * 5000, "steps must be a number (int), not a number of many digits"),
         ("a: 2024-13-45", "not YAML ("),
     ):
         path.write_text(text)
@@ -140,3 +143,38 @@ def test_settings_from_yaml(tmp_path: Path) -> None:
         assert str(caught.value).startswith(f"{path}: {said}")
     with pytest.raises(TrainingError, match=r"No such file or directory. Give a YAML file, or a"):
         read_config(str(tmp_path / "none.yaml"))
+
+
+LAUGHS = "\n".join(
+    f"{name}: &{name} [{', '.join([f'*{before}' if before else 'ha'] * 9)}]"
+    for before, name in zip(["", *"abcdefghijk"], "abcdefghijkl", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (LAUGHS, 1),
+        ("lr: 1\nsteps: &a 2\nseed: *a", 3),
+        ("lr: {<<: {a: 1}}", 1),
+        ("\nlr: " + "[" * 40_000, 2),
+        ("? " * 30_000, 1),
+        ("lr:\n  - 1", 2),
+    ],
+)
+def test_yaml_that_stands_for_more_than_settings_is_refused_at_once(
+    tmp_path: Path, text: str, line: int
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    started = time.monotonic()
+    with pytest.raises(TrainingError) as caught:
+        read_config(str(path))
+    assert str(caught.value) == (
+        f"{path}:{line}: a list, a mapping or an alias as a value. "
+        "Write a number, a text, true or false."
+    )
+    path.write_text("#" * 200_000)
+    with pytest.raises(TrainingError, match="more than 100,000 bytes, and settings take a thousan"):
+        read_config(str(path))
+    assert time.monotonic() - started < 5

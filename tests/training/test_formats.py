@@ -3,7 +3,9 @@
 import gzip
 import json
 import pickle
+import subprocess
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -292,6 +294,30 @@ def test_a_damaged_pickle(tmp_path: Path) -> None:
         assert f"{path}: the pickle is damaged or cut short ({said})" in error(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (b"}I" + b"9" * 4000 + b"\n", "a number of 13,"),
+        (b"}I" + b"9" * 2_000_000 + b"\n", "a value of more than 1,048,576 bytes"),
+        (b"}\x8b\x00\x00\x10\x00" + b"\x7f" * 2**20, "a number of 8,388,607 bits"),
+        (b"}\x8b\xff\xff\xff\x7f", "a value of 2,147,483,647 bytes"),
+        (b"}\x8d" + b"\xff" * 7 + b"\x0f", "a value of 1,152,921,504,606,846,975 bytes"),
+        (b"}" + b"K\x01" * 3_000_000, "it stores nothing"),
+        (b"}" + b"(" * 3_000_000, "it stores nothing"),
+        (b"}\x8c\x01a" + b"\x94" * 3_000_000, "it keeps a value twice"),
+        (b"}\x8c\x03\xed\xa0\x80", "'utf-8' codec can't encode character"),
+    ],
+)
+def test_a_pickle_that_stands_for_more_than_scores_is_refused_at_once(
+    tmp_path: Path, code: bytes, said: str
+) -> None:
+    path = Path(write_pickle(naver(tmp_path), {}))
+    path.write_bytes(gzip.compress(b"\x80\x04" + code))
+    started = time.monotonic()
+    assert f"{path}: the pickle is damaged or cut short ({said}" in error(tmp_path)
+    assert time.monotonic() - started < 5
+
+
 @pytest.mark.parametrize("name", ["triplets/raw.tsv", "raw.tsv", "distil_mse/raw.tsv"])
 def test_naver_triplets(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
@@ -331,10 +357,11 @@ def test_naver_misses_a_file(tmp_path: Path) -> None:
         "distil_mse/raw.tsv, raw.tsv; put them in one of these places."
     )
     path = write_pickle(folder, {3: {11: 1.0, 12: 0.5}})
-    (folder / "train_queries" / "qrels.json").write_text("[]")
-    assert error(folder).startswith(
-        f"{folder}/train_queries/qrels.json: there are no judgements in it ("
-    )
+    for content in ("[]", '{"3": {"11": Infinity}}', '{"3": {"11": NaN}}', "[" * 100_000):
+        (folder / "train_queries" / "qrels.json").write_text(content)
+        assert error(folder).startswith(
+            f"{folder}/train_queries/qrels.json: there are no judgements in it ("
+        )
     (folder / "train_queries" / "qrels.json").unlink()
     assert error(folder).startswith(
         f"{folder}: there are no judgements. Looked for train_queries/qrels.json"
@@ -517,8 +544,30 @@ def test_a_saved_dataset(tmp_path: Path, split: bool) -> None:
     assert (examples[302].query, examples[302].negatives) == ("q12", ("n", "m"))
     (folder / names[1]).write_bytes(b"")
     assert error(tmp_path).startswith(f"{folder}/{names[1]}: cannot be read after row 0 (")
-    (folder / "state.json").write_text("{}")
-    assert error(tmp_path).startswith(f"{folder}/state.json: does not list the dataset's files (")
+    for content in ("{}", "[" * 100_000):
+        (folder / "state.json").write_text(content)
+        assert error(tmp_path).startswith(f"{folder}/state.json: does not list the dataset's file")
+
+
+def test_a_damaged_dataset_does_not_end_the_process(tmp_path: Path) -> None:
+    """Ends of strings far outside of their bytes, which pyarrow reads all the same."""
+    pa = pytest.importorskip("pyarrow")
+    path = tmp_path / "data.arrow"
+    batch = pa.record_batch({"query": ["a", "bcd"], "positive": ["e", "fgh"]})
+    with pa.ipc.new_stream(path, batch.schema) as writer:
+        writer.write_batch(batch)
+    ends, beyond = (np.array([0, 1, end], np.int32).tobytes() for end in (4, 2**31 - 1))
+    assert path.read_bytes().count(ends) == 2
+    path.write_bytes(path.read_bytes().replace(ends, beyond))
+    state = {"_data_files": [{"filename": "data.arrow"}]}
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    script = "import sys, splade_es.training.data as data; data.read_examples(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.stderr.splitlines()[-1].startswith(
+        f"splade_es.errors.CorpusError: {tmp_path}/data.arrow: cannot be read after row 0 ("
+    )
 
 
 def test_yast_rows_in_parquet(tmp_path: Path) -> None:

@@ -408,6 +408,43 @@ def test_a_kill_between_checkpoint_and_model_is_mended(
     assert all(torch.equal(at_four[name], w) for name, w in weights(whole.output).items())
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"config": []}, "checkpoint is damaged"),
+        ({"config": {}}, "had other settings (data, model, "),
+        ({"config": None}, "checkpoint is damaged"),
+        ({"examples": "20"}, "checkpoint is damaged"),
+        ({"step": None}, "checkpoint is damaged"),
+        ({"history": 1}, "checkpoint is damaged"),
+        ({"stepper": None}, "checkpoint is damaged"),
+        ({"more": 1}, "checkpoint is damaged"),
+        ({"stepper": {}}, "is of another model"),
+        ({"stepper": {"model": 5}}, "is of another model"),
+        ({"stepper": {"model": []}}, "is of another model"),
+        ({"optimizer": []}, "is of another model"),
+        ({"optimizer": {"state": 1, "param_groups": 2}}, "is of another model"),
+        ({"objective": []}, "is of another model"),
+    ],
+)
+def test_a_damaged_checkpoint_is_one_line(
+    config: TrainConfig, change: dict[str, Any], said: str
+) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Interrupted):
+        list(train_steps(config, stop=stop))
+    path = Path(config.output, CHECKPOINT)
+    record = torch.load(path, weights_only=True)
+    (name,) = change
+    inner = record["stepper"] if name in record["stepper"] else record
+    inner.update(change)
+    torch.save(record, path)
+    with pytest.raises(TrainingError) as caught:
+        list(train_steps(config, resume=True))
+    assert said in str(caught.value)
+
+
 def test_nothing_to_resume_and_an_output_in_use(config: TrainConfig) -> None:
     with pytest.raises(TrainingError, match=r"there is no interrupted run. Leave out `resume`"):
         next(train_steps(config, resume=True))

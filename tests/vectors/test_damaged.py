@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped,unused-ignore]
+import pyarrow.parquet as pq  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
 from command_line import error, run
@@ -28,16 +28,10 @@ def whole(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     corpus = path / "c"
     lines = [json.dumps({"_id": str(n), "text": " ".join(WORDS[n : n + 9])}) for n in range(25)]
     corpus.write_text("\n".join(lines))
-    settings: Any = {"rejects": str(path / "rejects")}
     encoder = Encoder.load(tiny_model)
     for name, scale in (("v", 100.0), ("other", 50.0)):
-        task = EncodeFolder(
-            str(corpus),
-            str(path / name),
-            encoder,
-            {**settings, "scale": scale},
-            part_documents=10,
-        )
+        settings: Any = {"rejects": str(path / "rejects"), "scale": scale}
+        task = EncodeFolder(str(corpus), str(path / name), encoder, settings, part_documents=10)
         follow(task.steps(), None)
     return path
 

@@ -135,7 +135,7 @@ def _read_qrels(path: str) -> dict[str, list[str]]:
         }
     except OSError as exc:
         raise CorpusError(f"{path}: cannot be read ({exc.strerror})", "Check the file.") from exc
-    except (ValueError, AttributeError, TypeError, RecursionError) as exc:
+    except (ValueError, AttributeError, TypeError, OverflowError, RecursionError) as exc:
         raise TrainingError(
             f"{path}: there are no judgements in it ({exc})",
             "Write {query id: {document id: grade}} as JSON.",

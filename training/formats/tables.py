@@ -88,7 +88,7 @@ def _files(path: str) -> list[str]:
     try:
         with open(state, encoding="utf-8") as stream:
             return [os.path.join(folder, f["filename"]) for f in json.load(stream)["_data_files"]]
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise CorpusError(
             f"{state}: does not list the dataset's files ({exc!r})", "Save the dataset again."
         ) from exc
