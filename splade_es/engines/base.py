@@ -193,9 +193,10 @@ class EngineIndex(Protocol):
         """From now on `bulk` raises IndexReplaced if this name stands for another index."""
 
     def replace_with(self, other: EngineIndex) -> None:
-        """Let this name stand for another index, and delete the one it stood for, in one step.
+        """Let this name stand for another index, and delete what it stood for, in one step.
 
-        Raises as `check_own`.
+        Does nothing if it stands for it already. Raises NotPublished if another process does the
+        same at the same time, and as `check_own`.
         """
 
     def bulk(self, actions: Sequence[Action]) -> list[ItemResult]:

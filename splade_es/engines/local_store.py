@@ -100,10 +100,10 @@ class LocalStore:
         return lock
 
     @contextmanager
-    def _closed(self, index: str) -> Iterator[None]:
+    def _closed(self, index: str, *, new: bool = False) -> Iterator[None]:
         """Close an index if it is open here, and keep other processes from it."""
         opened = self._open.pop(index, None)
-        with opened.lock if opened else self._locked(index):
+        with opened.lock if opened else self._locked(index, new=new):
             if opened:
                 opened.index.close()
             yield
@@ -172,12 +172,14 @@ class LocalStore:
             self._sweep()
 
     def replace(self, index: str, other: str) -> None:
-        """Let one index take the place of another, which is deleted."""
-        with self._lock, self.errors(index), self._closed(index), self._closed(other):
-            for name in (index, other):
-                self.stored(name)
-            self.path(index).rename(self.directory / f"{_DELETED}{uuid.uuid4().hex}")
-            self.path(other).rename(self.path(index))
+        """Let one index take the place of another, which is deleted if it exists."""
+        path, new = self.path(index), self.path(other)
+        with self._lock, self.errors(index), self._closed(index, new=True), self._closed(other):
+            self.stored(other)
+            if path.exists():
+                self.stored(index)  # raises if it is no index
+                path.rename(self.directory / f"{_DELETED}{uuid.uuid4().hex}")
+            new.rename(path)
             sync_directory(self.directory)
             self._sweep()
 

@@ -11,7 +11,7 @@ from splade_es.engines.base import check_index_name
 from splade_es.engines.mapped_fields import mapped_fields
 from splade_es.engines.shapes import expect
 from splade_es.engines.transport import Known, Transport
-from splade_es.errors import EngineError, IndexMismatch, IndexMissing
+from splade_es.errors import EngineError, IndexMismatch, IndexMissing, NotPublished
 from splade_es.fields import FIELD
 
 #: Documents of one request: some MB of text.
@@ -162,10 +162,34 @@ class IndexRequests:
     def replace_with(self, other: str) -> None:
         """Make this name an alias of another index, and delete what it stood for, in one step."""
         check_index_name(self.name)
-        actions: list[Any] = [{"add": {"index": other, "alias": self.name}}]
-        for old in self.targets() or [self.name]:
-            actions.insert(0, {"remove_index": {"index": old}})
-        self.transport.command("POST", "/_aliases", {"actions": actions})
+        present = self.targets()
+        if present == [other]:
+            return  # a run before this one has done it, and was killed then
+        with self.answer("HEAD", "") as exists:
+            replaced = present or ([self.name] if exists else [])
+        actions: list[Any] = [{"remove_index": {"index": old}} for old in replaced]
+        try:
+            self._point_to(other, actions)
+        except EngineError as error:
+            if self.targets() == present:
+                raise
+            raise NotPublished(
+                f"Another load has replaced {self.name!r} meanwhile",
+                f"The new index {other!r} is kept; load its corpus again if that is the later.",
+            ) from error
+
+    def move_alias(self, before: Sequence[str], index: str) -> None:
+        """Let the alias of this name point to one index and no longer to those before."""
+        check_index_name(self.name)
+        actions: list[Any] = [
+            {"remove": {"index": old, "alias": self.name, "must_exist": True}} for old in before
+        ]
+        self._point_to(index, actions)
+
+    def _point_to(self, index: str, actions: list[Any]) -> None:
+        # a second write index is refused, so that two processes cannot point it to one each
+        add = {"add": {"index": index, "alias": self.name, "is_write_index": True}}
+        self.transport.command("POST", "/_aliases", {"actions": [*actions, add]})
         self.forget()
 
     def forget(self) -> None:
@@ -192,14 +216,4 @@ class ServerAlias:
 
     def __init__(self, requests: IndexRequests) -> None:
         self.targets = requests.targets
-        self._requests = requests
-
-    def move(self, before: Sequence[str], index: str) -> None:
-        name = self._requests.name
-        check_index_name(name)
-        actions: list[Any] = [
-            {"remove": {"index": old, "alias": name, "must_exist": True}} for old in before
-        ]
-        actions.append({"add": {"index": index, "alias": name}})
-        self._requests.transport.command("POST", "/_aliases", {"actions": actions})
-        self._requests.forget()
+        self.move = requests.move_alias

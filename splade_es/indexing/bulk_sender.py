@@ -174,7 +174,9 @@ class BulkSender(Generic[_Request]):
 
         A request that takes longer is never counted, so that it will be sent again.
         """
-        self._stopping.set()
+        with self._change:
+            self._stopping.set()
+            self._change.notify_all()
         until = time.monotonic() + _LAST_WAIT
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))

@@ -80,6 +80,7 @@ class Load:
 
     def _load(self, rejects: Rejects) -> Generator[LoadProgress, None, LoadProgress]:
         """Yields the counts after each request; returns those of the end."""
+        strays = self._beside and bool(self._journal and self._journal.header)  # of a killed run
         new = self._open_index()
         self._index.pin()
         seen, sample = SeenIds(), Sample()
@@ -87,7 +88,7 @@ class Load:
         items = self._source.items()
         if self._beside:
             items = sample.watch(items)
-        if self._settings.get("delete_missing"):
+        if strays or self._settings.get("delete_missing"):
             items = seen.watch(items)
         if self._journal:
             items = self._journal.remaining(items, rejects)
@@ -106,6 +107,8 @@ class Load:
             yield from send_documents(encoded, builder, self._index, tally, pace)
             self._index.refresh()
             tally.check_count()
+            if strays:
+                delete_documents(self._index, find_missing(self._index, seen))
         return self._end(tally, seen, sample)
 
     def _end(self, tally: Tally, seen: SeenIds, sample: Sample) -> LoadProgress:
@@ -122,15 +125,12 @@ class Load:
             self._index.force_merge()
         if not self._beside:
             return progress
+        before = self._target.count() if self._target.exists() else 0
         check_counts(
-            progress,
-            self._index.count(),
-            self._target.count() if self._target.exists() else 0,
-            target=self._target.name,
-            max_rejected=max_rejected,
-            max_empty=self._settings.get("max_empty", 0.5),
+            progress, self._index.count(), before, target=self._target.name,
+            max_rejected=max_rejected, max_empty=self._settings.get("max_empty", 0.5),
             max_shrink=max_shrink,
-        )
+        )  # fmt: skip
         try:
             sample.check(self._index, self._source, tally.refused)
         except NotPublished:
@@ -154,8 +154,11 @@ class Load:
         elif self._target.exists():
             self._target.check_own()
         name = self._target.name
-        if self._journal and self._journal.header:
-            name = self._journal.header["index"]
+        if self._journal and (header := self._journal.header):
+            name = header["index"]
+            gone = not self._target.engine.index(name).exists() and self._target.exists()
+            if gone and self._target.uuid() == header["uuid of the index"]:
+                name = self._target.name  # it took its place before the run was killed
         elif self._settings.get("alias") or (
             self._settings.get("recreate") and self._target.exists()
         ):
@@ -199,7 +202,7 @@ class Load:
             index.refresh()
             journal.bind(
                 {
-                    "index": index.name,
+                    "index": journal.header.get("index", index.name),  # which it chose
                     "uuid of the index": index.uuid(),
                     "model": meta.fingerprint,
                     "vocabulary": meta.vocabulary,

@@ -180,6 +180,7 @@ def test_what_passes_later_is_sent_again_and_nothing_is_lost(
     summary = load(documents, encoder, engine, "x", tmp_path / "rejects")
     assert engine.requests == requests
     assert (summary.indexed, summary.rejected) == (4, 0) and engine.index("x").count() == 4
+    engine.close()
 
 
 NO_MEMORY = "circuit_breaking_exception: Data too large"
