@@ -32,9 +32,6 @@ class IndexMeta:
         Tokens of a document that are encoded.
     pooling : str
         Pooling and activation of the model.
-    pruning : str
-        Which terms of a vector are kept, see `Quantizer.settings`; "" where that is not fixed: the
-        model of queries has no part in it, and a backfill updates all documents that differ.
     """
 
     toolkit: str
@@ -45,7 +42,6 @@ class IndexMeta:
     scale: float
     max_length: int
     pooling: str
-    pruning: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, as JSON holds them."""
@@ -59,7 +55,6 @@ class IndexMeta:
         """
         if not isinstance(stored, Mapping):
             raise ValueError("it is no object")
-        stored = {"pruning": "", **stored}
         found = {name: stored[name] for name in cls.__dataclass_fields__}
         for name, value in found.items():
             kinds = {"scale": (int, float), "codec": (int,), "max_length": (int,)}.get(name, (str,))
@@ -76,17 +71,13 @@ def check_same(stored: IndexMeta, ours: IndexMeta, index: str) -> None:
     Raises
     ------
     IndexMismatch
-        The first difference: another model, scale, length, codec, pooling or pruning.
+        The first difference: another model, scale, length, codec or pooling.
     """
     # the version of the toolkit, and the path of the model on this machine, may differ
     wanted = asdict(replace(ours, toolkit=stored.toolkit, model=stored.model))
     for name, value in asdict(stored).items():
-        if value != wanted[name] and not (name == "pruning" and "" in (value, wanted[name])):
-            what = f"{name} {value}"
-            if name in ("fingerprint", "vocabulary"):
-                what = "another model"
-            elif name == "pruning":
-                what = value
+        if value != wanted[name]:
+            what = "another model" if name in ("fingerprint", "vocabulary") else f"{name} {value}"
             raise IndexMismatch(
                 f"The index {index!r} was made with {what} ({stored.model})",
                 "Use that model and its settings, or index again with `recreate`.",

@@ -7,7 +7,6 @@ import random
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +94,7 @@ class MemorySource:
     ) -> None:
         self._items, self._encoder, self._quantizer = items, encoder, quantizer
         self.settings = quantizer.settings
-        self.meta = replace(make_index_meta(encoder, quantizer.scale), pruning=self.settings)
+        self.meta = make_index_meta(encoder, quantizer.scale)
         self.vocabulary = encoder.vocabulary
 
     def open(self) -> AbstractContextManager[None]:

@@ -52,7 +52,11 @@ class ServerUpdates:
                 missing -= {name for name in missing if text_of(stored.source, [name])}
                 if not missing:
                     return
-        raise self._no_text([name for name in names if name in missing])
+        unknown = [name for name in names if name in missing]
+        raise EngineError(
+            f"No document of {self._requests.name!r} has text in {' or '.join(unknown)}",
+            self._near(unknown[0]),
+        )
 
     def _check_updates(self) -> None:
         """Raise EngineError where an update is impossible, or would lose something."""
@@ -92,9 +96,10 @@ class ServerUpdates:
             )
         ours = (self.features_field(), *COMPANIONS)
         if lost := [name for name in not_in_source(mapping) if name not in ours]:
+            further = f" and {len(lost) - 5:,} more" if len(lost) > 5 else ""
             raise EngineError(
                 f"The `_source` of the index {self._requests.label} is without "
-                f"{', '.join(map(repr, lost))}, which an update of a document would lose",
+                f"{', '.join(map(repr, lost[:5]))}{further}, which an update would lose",
                 "Index the documents anew, from where they came, into an index with all fields in "
                 "`_source`.",
             )
@@ -110,12 +115,6 @@ class ServerUpdates:
             if field.of:
                 raise EngineError(f"{label} only shows {field.of!r}", f"Name {field.of!r}.")
             raise EngineError(f"{label} is of type {field.type}, not text", self._near(name))
-
-    def _no_text(self, names: list[str]) -> EngineError:
-        return EngineError(
-            f"No document of {self._requests.name!r} has text in {' or '.join(names)}",
-            self._near(names[0]),
-        )
 
     def _near(self, name: str) -> str:
         """What else could be named."""

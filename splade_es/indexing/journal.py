@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -69,10 +68,6 @@ class Journal:
                 "Name another file with `journal`.",
             ) from error
         try:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise CorpusError(
-                    f"{path}: the journal must be a file", "Name another file with `journal`."
-                )
             _lock(file, path)
             content = file.read()
             if content and not content.startswith(_MAGIC):

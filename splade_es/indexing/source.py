@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from typing import Any, Protocol
 
 from splade_es.data.corpus import open_corpus
@@ -80,8 +79,7 @@ class CorpusSource:
     def open(self) -> Iterator[None]:
         with open_encoder(self._model, self._encoding) as encoder:
             self._encoder = encoder
-            meta = make_index_meta(encoder, self._quantizer.scale)
-            self.meta = replace(meta, pruning=self.settings)
+            self.meta = make_index_meta(encoder, self._quantizer.scale)
             self.vocabulary = encoder.vocabulary
             yield
 
@@ -100,7 +98,7 @@ class VectorSource:
         self.corpus = corpus
         self.file: str | None = corpus
         self.settings = self._folder.settings
-        self.meta = replace(self._folder.meta, pruning=self.settings)
+        self.meta = self._folder.meta
         self.vocabulary = self._folder.vocabulary
 
     def open(self) -> AbstractContextManager[None]:

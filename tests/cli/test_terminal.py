@@ -83,7 +83,7 @@ def test_files_that_are_none(tmp_path: Path, tiny_model: str) -> None:
         f"{corpus}:2: this bad line cannot be written to /dev/full (No space left on device). "
     )
     for device in ("/dev/null", "/dev/full"):
-        said = f"{device}: the journal must be a file. Name another file with --journal."
+        said = f"{device}: not a journal of splade-es. Name another file with --journal."
         assert error(*load, "--journal", device) == said
     name = "x" * 300
     assert error(*load, "--rejects", name).startswith(

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from command_line import error
 from foreign import TEXT, features, make, products, whole
 from splade_es.encoders.torch_encoder import Encoder
 from splade_es.engines.server import ServerEngine
@@ -46,23 +45,6 @@ def test_a_later_run_that_names_a_wrong_field_changes_nothing(
         assert whole(server, foreign_name) == before
         index.backfill(["description"], tiny_encoder)
         assert features(index, "a")
-
-
-def test_a_wrong_field_is_one_line_of_the_command(
-    server: ServerEngine,
-    foreign_name: str,
-    tiny_encoder: Encoder,
-    request: pytest.FixtureRequest,
-) -> None:
-    products(server, foreign_name).backfill(["body"], tiny_encoder)
-    url = request.getfixturevalue(f"{server.name}_url")
-    said = error(
-        "backfill", "--index", foreign_name, "--field", "bodi", "--model", "m", "--url", url
-    )
-    assert (
-        said
-        == f"No document of {foreign_name!r} has text in bodi. Its fields with text are 'body'."
-    )
 
 
 @pytest.mark.parametrize(

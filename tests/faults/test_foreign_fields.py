@@ -105,6 +105,10 @@ def test_the_features_may_have_a_field_of_another_name(
     before = state(server, foreign_name, queries)
     url = request.getfixturevalue(f"{server.name}_url")
     command = ("backfill", "--index", foreign_name, "--field", "body", "--model", tiny_encoder.name)
+    said = error(*command, "--field", "bodi", "--url", url)
+    assert said.startswith(
+        f"No document of {foreign_name!r} has text in bodi. Its fields with text"
+    )
     said = error(*command, "--url", url)
     assert "already has a field 'splade'. Set --features-field to a new name." in said
     for bad in ("a.b", "_x", "splade_id", ""):

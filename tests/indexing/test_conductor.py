@@ -298,11 +298,7 @@ def test_an_index_of_other_settings_is_not_added_to(encoder: Encoder, tmp_path: 
     engine = LocalEngine(tmp_path)
     load([], encoder, engine, "x", tmp_path / "r")
     load([], encoder, engine, "x", tmp_path / "r")
-    for quantizer, was in (
-        (Quantizer(scale=50), "scale 100.0"),
-        (Quantizer(top_k=3), "top_k None, threshold 0"),
-    ):
-        other = MemorySource([], encoder, quantizer)
-        with pytest.raises(IndexMismatch, match=rf"The index 'x' was made with {was} \("):
-            follow(Load(engine.index("x"), other, {"rejects": str(tmp_path / "r")}).steps(), None)
+    other = MemorySource([], encoder, Quantizer(scale=50))
+    with pytest.raises(IndexMismatch, match=r"The index 'x' was made with scale 100.0 \("):
+        follow(Load(engine.index("x"), other, {"rejects": str(tmp_path / "r")}).steps(), None)
     engine.close()
