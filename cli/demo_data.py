@@ -35,6 +35,9 @@ PACKAGES = (
 )
 MAX_DOCUMENTS = 6_000
 
+# A file that says that a folder holds what this module writes, which may be written again.
+_MARKER = ".splade-es-demo"
+
 _SKIPPED_FOLDERS = frozenset({"idlelib", "lib2to3", "site-packages", "test", "testing", "tests"})
 _RULE = re.compile(r"[-=~^]{3,}")
 _LIST = (
@@ -196,8 +199,16 @@ def write_demo(
 
     found: by default the first 6,000 of `examples`. The corpus holds the documents of all splits; a
     line of train.jsonl has `query`, `positive` and `positive_id`. Raises CorpusError if the
-    directory cannot be written.
+    directory cannot be written, or has other data.
     """
+    marker = os.path.join(directory, _MARKER)
+    written = ("corpus.jsonl", "queries.jsonl", "train.jsonl", "qrels")
+    there = any(os.path.exists(os.path.join(directory, name)) for name in written)
+    if there and not os.path.exists(marker):
+        raise CorpusError(
+            f"{directory}: has data that is not that of the demo",
+            "Choose another `output`.",
+        )
     if found is None:
         found = examples()[:MAX_DOCUMENTS]
     judged = found[: test_questions + dev_questions]
@@ -205,6 +216,8 @@ def write_demo(
     splits = {"test": judged[:test_questions], "dev": judged[test_questions:]}
     try:
         os.makedirs(os.path.join(directory, "qrels"), exist_ok=True)
+        with open(marker, "w"):
+            pass
         _write(directory, "corpus.jsonl", ({"_id": x.id, "text": x.text} for x in found))
         _write(directory, "queries.jsonl", ({"_id": x.id, "text": x.question} for x in judged))
         _write(

@@ -69,11 +69,12 @@ def beir_files(directory: str, split: str) -> list[str | None]:
 def read_queries(path: str) -> list[Query]:
     """Read the queries of a file, in order. The first character of the file tells its format.
 
-    `{` is JSON Lines with `_id` and `text`; `<` is TREC topics, of which <num> and <title> are
-    read; anything else is one `id TAB text` a line. If an id is repeated its last text is used, as
-    in an index and in BEIR's own loader. Raises CorpusError for a bad line.
+    `{` is JSON Lines with `_id` and `text`, and `[` an array of the same objects; `<` is TREC
+    topics, of which <num> and <title> are read; anything else is one `id TAB text` a line. If an id
+    is repeated its last text is used, as in an index and in BEIR's own loader. Raises CorpusError
+    for a bad line.
     """
-    lines = read_lines(path)
+    lines = read_lines(path, arrays=True)
     head = next(lines, None)
     if head is None:
         raise CorpusError(f"{path}: no queries", "Write one a line.")

@@ -20,7 +20,7 @@ from splade_es.encoders.activations import ACTIVATIONS, Array, gelu
 from splade_es.encoders.base import TextEncoder
 from splade_es.encoders.tokenizer import load_tokenizer, same_in_transformers, special_ids
 from splade_es.encoders.weight_names import ROBERTA, WEIGHT_NAMES
-from splade_es.models.files import Side
+from splade_es.models.files import Side, loading
 from splade_es.records import SparseRow
 
 # Bias of tokens that never become a feature, as `model.SUPPRESSED_BIAS`.
@@ -71,6 +71,9 @@ class NumpyEncoder(TextEncoder):
         if {str(tensor.dtype) for tensor in self._weights.values()} - {"float32", "int64"}:
             raise ValueError("weights of another precision")
         embeddings = self._weights[f"{names.embeddings}.word_embeddings.weight"]
+        positions = self._weights[f"{names.embeddings}.position_embeddings.weight"]
+        if max_length + self._first_position > len(positions):
+            raise ValueError("texts longer than the model's")
         self._decoder: Array = self._weights.get(names.decoder, embeddings)  # [V, d]
         bias = next(name for name in names.bias if name in self._weights)
 
@@ -96,8 +99,9 @@ class NumpyEncoder(TextEncoder):
                 from huggingface_hub import hf_hub_download
 
                 folder = Path(hf_hub_download(side.path, "model.safetensors")).parent
-            encoder = cls(name, side, folder, max_length)
-            encoder._hidden(np.zeros(3, np.int64))  # does the file have every weight?
+            with loading(name):
+                encoder = cls(name, side, folder, max_length)
+                encoder._logits(np.zeros(3, np.int64))  # do the weights fit together?
         except Exception:  # whatever is wrong, `Encoder` reports it better
             return None
         return encoder
@@ -111,7 +115,7 @@ class NumpyEncoder(TextEncoder):
             if self._special.issuperset(ids.tolist()):
                 yield SparseRow(np.empty(0, np.int32), np.empty(0, np.float32))
                 continue
-            logits = self._hidden(ids) @ self._decoder.T + self._bias  # [L, V]
+            logits = self._logits(ids)  # [L, V]
             if self.pooling == "max":
                 weights = self._activate(logits.max(axis=0))  # [V]
             else:
@@ -135,6 +139,10 @@ class NumpyEncoder(TextEncoder):
     def _activate(self, logits: Array) -> Array:
         once: Array = np.log1p(np.maximum(logits, 0))
         return np.log1p(once) if self._side.activation == "log1p_relu" else once
+
+    def _logits(self, ids: NDArray[np.int64]) -> Array:
+        """Compute what the weights are made of, [L, V]."""
+        return self._hidden(ids) @ self._decoder.T + self._bias
 
     def _hidden(self, ids: NDArray[np.int64]) -> Array:
         """Compute the transformed hidden states [L, d], which the decoder multiplies."""

@@ -14,7 +14,7 @@ from splade_es.arguments import checked
 from splade_es.encoders.base import TextEncoder
 from splade_es.encoders.tokenizer import load_tokenizer
 from splade_es.errors import ModelError
-from splade_es.models.files import read_sides
+from splade_es.models.files import loading, read_sides
 from splade_es.records import SparseRow
 
 if TYPE_CHECKING:
@@ -52,17 +52,18 @@ class TableEncoder(TextEncoder):
                 f"max_length must be 1 or more for {name}, not {max_length}",
                 "Choose another length.",
             )
-        folder = Path(read_sides(name).query.path)
-        self._tokenizer = load_tokenizer(folder, self.max_length)
-        size = self._tokenizer.get_vocab_size()
-        tokens = [self._tokenizer.id_to_token(id) for id in range(size)]
-        if None in tokens:
-            raise ModelError(
-                f"{name}: id {tokens.index(None)} of the tokenizer has no token",
-                "Repair the tokenizer of this model, or use another model.",
-            )
-        self.vocabulary = [str(token) for token in tokens]
-        self._weights = _load_weights(folder, self._tokenizer)  # [V]
+        with loading(name):
+            folder = Path(read_sides(name).query.path)
+            self._tokenizer = load_tokenizer(folder, self.max_length)
+            size = self._tokenizer.get_vocab_size()
+            tokens = [self._tokenizer.id_to_token(id) for id in range(size)]
+            if None in tokens:
+                raise ModelError(
+                    f"{name}: id {tokens.index(None)} of the tokenizer has no token",
+                    "Repair the tokenizer of this model, or use another model.",
+                )
+            self.vocabulary = [str(token) for token in tokens]
+            self._weights = _load_weights(folder, self._tokenizer)  # [V]
 
     @checked
     def encode(self, texts: Iterable[str], *, with_sources: bool = False) -> Iterator[SparseRow]:

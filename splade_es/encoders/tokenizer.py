@@ -18,6 +18,7 @@ def load_tokenizer(folder: Path, max_length: int) -> Tokenizer:
 
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer.encode("a ☃")  # do its parts fit together?
     except Exception as error:  # tokenizers raises Exception itself
         raise ModelError(
             f"{folder}: tokenizer.json is missing or invalid ({error})",

@@ -112,7 +112,10 @@ class IndexAlias(Protocol):
         """The indices that the alias points to; [] if there is no such alias."""
 
     def move(self, before: Sequence[str], index: str) -> None:
-        """Let the alias point to one index and no longer to those before, in one step."""
+        """Let the alias point to one index and no longer to those before, in one step.
+
+        Raises NotPublished if another process moves it at the same time.
+        """
 
 
 class IndexUpdates(Protocol):
@@ -193,10 +196,10 @@ class EngineIndex(Protocol):
         """From now on `bulk` raises IndexReplaced if this name stands for another index."""
 
     def replace_with(self, other: EngineIndex) -> None:
-        """Let this name stand for another index, and delete what it stood for, in one step.
+        """Let this name stand for another index in one step, and delete what it stood for.
 
-        Does nothing if it stands for it already. Raises NotPublished if another process does the
-        same at the same time, and as `check_own`.
+        It may stand for that index already, or for none. Raises NotPublished if another process
+        does the same at the same time, and as `check_own`.
         """
 
     def bulk(self, actions: Sequence[Action]) -> list[ItemResult]:

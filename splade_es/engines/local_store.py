@@ -25,7 +25,7 @@ _NEW, _DELETED, _LOCKS = ".new-", ".deleted-", ".locks"
 
 
 class _Opened(NamedTuple):
-    index: QdrantIndex
+    edge: QdrantIndex
     lock: IO[bytes]
 
 
@@ -82,7 +82,7 @@ class LocalStore:
                     self.stored(index)
                     self._open[index] = _Opened(QdrantIndex(self.directory / index), lock)
                     stack.pop_all()  # it is held until the index is closed
-            yield self._open[index].index
+            yield self._open[index].edge
 
     def _locked(self, index: str, *, new: bool = False) -> IO[bytes]:
         """A lock that keeps other processes from an index until it is closed."""
@@ -105,7 +105,7 @@ class LocalStore:
         opened = self._open.pop(index, None)
         with opened.lock if opened else self._locked(index, new=new):
             if opened:
-                opened.index.close()
+                opened.edge.close()
             yield
 
     def create(self, index: str, meta: IndexMeta) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +22,8 @@ WHOLE = "allow_partial_search_results=false"
 #: made, the name of their field if it is another one, and the fields whose text it encoded.
 META, NOTES = "splade_es", "splade_es_notes"
 FOREIGN, FEATURES_FIELD, TEXT_FIELDS = "made by others", "features field", "fields"
+# A note of the indices that an index takes the place of, and that are deleted then.
+_REPLACES = "replaces"
 
 
 class IndexRequests:
@@ -160,36 +162,45 @@ class IndexRequests:
         self.forget()
 
     def replace_with(self, other: str) -> None:
-        """Make this name an alias of another index, and delete what it stood for, in one step."""
-        check_index_name(self.name)
-        present = self.targets()
-        if present == [other]:
-            return  # a run before this one has done it, and was killed then
-        with self.answer("HEAD", "") as exists:
-            replaced = present or ([self.name] if exists else [])
-        actions: list[Any] = [{"remove_index": {"index": old}} for old in replaced]
-        try:
-            self._point_to(other, actions)
-        except EngineError as error:
-            if self.targets() == present:
-                raise
-            raise NotPublished(
-                f"Another load has replaced {self.name!r} meanwhile",
-                f"The new index {other!r} is kept; load its corpus again if that is the later.",
-            ) from error
+        """Make this name an alias of another index, and delete what it stood for.
+
+        An index of this name goes in the same step, which fails the searches that it answers at
+        that moment. One behind an alias goes afterwards, when nothing finds it by this name.
+        """
+        if present := self.targets():
+            new = IndexRequests(self.transport, other, self._retry)
+            if before := [old for old in present if old != other]:
+                new.write_notes({_REPLACES: before})  # a resumed run deletes what a killed one left
+                self.move_alias(before, other)
+            for old in new.notes().get(_REPLACES, []):
+                with suppress(IndexMissing):
+                    self.transport.command("DELETE", f"/{quote(old, safe='')}")
+        else:
+            with self.answer("HEAD", "") as exists:
+                replaced = [self.name] if exists else []
+            self._point_to(other, [{"remove_index": {"index": old}} for old in replaced])
 
     def move_alias(self, before: Sequence[str], index: str) -> None:
         """Let the alias of this name point to one index and no longer to those before."""
-        check_index_name(self.name)
-        actions: list[Any] = [
+        remove = [
             {"remove": {"index": old, "alias": self.name, "must_exist": True}} for old in before
         ]
-        self._point_to(index, actions)
+        self._point_to(index, remove, before)
 
-    def _point_to(self, index: str, actions: list[Any]) -> None:
+    def _point_to(self, index: str, actions: list[Any], before: Sequence[str] = ()) -> None:
+        check_index_name(self.name)
         # a second write index is refused, so that two processes cannot point it to one each
         add = {"add": {"index": index, "alias": self.name, "is_write_index": True}}
-        self.transport.command("POST", "/_aliases", {"actions": [*actions, add]})
+        try:
+            self.transport.command("POST", "/_aliases", {"actions": [*actions, add]})
+        except EngineError as error:
+            if (found := self.targets()) == sorted(before):
+                raise
+            if found != [index]:  # otherwise the answer was lost, or a killed run was as fast
+                raise NotPublished(
+                    f"Another load has moved {self.name!r} to {' and '.join(found)} meanwhile",
+                    f"The index {index!r} is kept; publish it with `resume` if it is the later.",
+                ) from error
         self.forget()
 
     def forget(self) -> None:

@@ -114,7 +114,7 @@ class ServerIndex(ServerSearches):
 
     def count(self) -> int:
         with self._requests.answer("GET", "/_count") as answer:
-            if failed := answer["_shards"]["failed"]:
+            if failed := int(answer["_shards"]["failed"]):
                 raise Unavailable(f"{failed} shards of {self._requests.label} do not answer")
             return int(answer["count"])
 
@@ -136,7 +136,8 @@ class ServerIndex(ServerSearches):
         self._requests.delete()
 
     def replace_with(self, other: EngineIndex) -> None:
-        self._requests.check_own()
+        if self.exists():
+            self._requests.check_own()
         self._requests.replace_with(other.name)
 
     # Documents

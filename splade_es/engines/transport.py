@@ -114,7 +114,7 @@ class Transport(ABC):
                 if not retry or attempt + 1 == ATTEMPTS:
                     raise
                 time.sleep(pause(attempt, error))
-            except WRONG_SHAPE as error:  # the client could not read it
+            except WRONG_SHAPE as error:  # from within the client, which reads errors too
                 raise unreadable(self.label) from error
         if not isinstance(answer, (dict, bool)):
             raise unreadable(self.label)

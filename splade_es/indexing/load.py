@@ -17,7 +17,7 @@ from pathlib import Path
 
 from splade_es.data.rejects import Rejects, check_rejects, default_rejects, rejects_file
 from splade_es.engines.base import EngineIndex, check_field_type
-from splade_es.errors import Interrupted, NotPublished, SettingsError, SpladeEsError
+from splade_es.errors import IndexExists, Interrupted, NotPublished, SettingsError, SpladeEsError
 from splade_es.index_meta import check_same
 from splade_es.indexing.aliases import check_alias, next_name, publish
 from splade_es.indexing.bulk_actions import ActionBuilder
@@ -29,7 +29,7 @@ from splade_es.indexing.journal import Journal
 from splade_es.indexing.load_settings import has_loading_settings, loading_settings
 from splade_es.indexing.sample import Sample
 from splade_es.indexing.settings import LoadSettings, make_design
-from splade_es.indexing.source import DocumentSource
+from splade_es.indexing.source import DocumentSource, default_journal
 from splade_es.indexing.tally import Tally
 from splade_es.progress import LoadProgress
 
@@ -166,7 +166,7 @@ class Load:
         return self._target.engine.index(name, retry=True)
 
     def _open_journal(self, stack: ExitStack) -> None:
-        path = self._settings.get("journal") or _default_journal(
+        path = self._settings.get("journal") or default_journal(
             self._source.file, self._target.name
         )
         if path:
@@ -191,12 +191,19 @@ class Load:
             check_same(index.meta(), meta, index.name)
             # or an earlier load was killed before it could restore them
             new = has_loading_settings(index)
-        else:  # IndexExists, if another load takes the same name at the same time
-            index.create(
-                meta,
-                field_type=self._settings.get("field_type"),
-                design=self._design,
-            )
+        else:
+            try:
+                index.create(
+                    meta,
+                    field_type=self._settings.get("field_type"),
+                    design=self._design,
+                )
+            except IndexExists:
+                if not self._beside:
+                    raise
+                # another load took that name at the same time, or one that was killed
+                self._index = self._choose_index()
+                return self._open_index()
             new = True
         if journal:
             index.refresh()
@@ -233,12 +240,3 @@ class Load:
                     f"{error.hint} What was acknowledged is loaded; continue with `resume`."
                 )
             raise
-
-
-def _default_journal(file: str | None, index: str) -> str | None:
-    """None for standard input, which cannot be read a second time."""
-    if file is None:
-        return None
-    path = Path(file).resolve()
-    folder = path.parent if os.access(path.parent, os.W_OK) else Path()
-    return str(folder / f"{path.name}.{index}.journal")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, Protocol
 
 from splade_es.data.corpus import open_corpus
@@ -123,3 +125,12 @@ def open_source(
             f"{corpus} holds vectors that are encoded already: `{given[0]}` would change nothing"
         )
     return VectorSource(corpus)
+
+
+def default_journal(file: str | None, index: str) -> str | None:
+    """The journal of a load; None for standard input, which cannot be read a second time."""
+    if file is None:
+        return None
+    path = Path(file).resolve()
+    folder = path.parent if os.access(path.parent, os.W_OK) else Path()
+    return str(folder / f"{path.name}.{index}.journal")

@@ -44,6 +44,10 @@ POOLING, QUERY_POOLING, DOCUMENT_POOLING = (
 #: Folder of a table of ones that follows the pooling of a lexical model.
 LEXICAL = "2_SparseStaticEmbedding"
 
+_DAMAGE = (
+    ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError
+)  # fmt: skip
+
 
 class Side(NamedTuple):
     """How one side of a model encodes: queries or documents, by an encoder or by a table.
@@ -131,9 +135,11 @@ def loading(name: str) -> Iterator[None]:
     """Turn what damaged files of a model raise, here or in a library, into ModelError."""
     try:
         yield
-    except (
-        ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError
-    ) as error:  # fmt: skip
+    except BaseException as error:
+        # tokenizers raises Exception itself, and in Rust it panics, which is no Exception at all
+        panic = type(error) is Exception or type(error).__name__ == "PanicException"
+        if not (panic or isinstance(error, _DAMAGE)):
+            raise
         first = str(error).partition("\n")[0][:200]
         raise ModelError(
             f"{name}: its files are damaged, or of another kind of model "

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from splade_es.errors import ModelError
-from splade_es.models.files import Activation, Pooling, read_sides
+from splade_es.models.files import Activation, Pooling, loading, read_sides
 from splade_es.models.head import multi_hot, splade_head
 from splade_es.models.pretrained import load_pretrained, position_limit, quiet_transformers
 
@@ -141,35 +141,36 @@ class SpladeModel(nn.Module):
                 f"{name}: its {side} side is a table of weights, not an encoder",
                 "A table can only encode queries; to train, start from an encoder.",
             )
-        mlm, tokenizer, missing = load_pretrained(part.path)
-        limit = position_limit(mlm)
-        # below 512 it was set on purpose: the model was trained with that many tokens
-        trained = tokenizer.model_max_length
-        usual = min(limit, trained if trained < 512 else _DEFAULT_MAX_LENGTH)
-        length = usual if max_length is None else max_length
-        if not 3 <= length <= limit:
-            raise ModelError(
-                f"max_length must be from 3 to {limit} for {name}, not {length}",
-                "Choose another length.",
+        with loading(name):
+            mlm, tokenizer, missing = load_pretrained(part.path)
+            limit = position_limit(mlm)
+            # below 512 it was set on purpose: the model was trained with that many tokens
+            trained = tokenizer.model_max_length
+            usual = min(limit, trained if trained < 512 else _DEFAULT_MAX_LENGTH)
+            length = usual if max_length is None else max_length
+            if not 3 <= length <= limit:
+                raise ModelError(
+                    f"max_length must be from 3 to {limit} for {name}, not {length}",
+                    "Choose another length.",
+                )
+            model = cls(
+                mlm,
+                tokenizer,
+                pooling=part.pooling,
+                activation=part.activation,
+                lexical=part.lexical,
+                max_length=length,
+                name=name,
+                fresh_head=missing,
             )
-        model = cls(
-            mlm,
-            tokenizer,
-            pooling=part.pooling,
-            activation=part.activation,
-            lexical=part.lexical,
-            max_length=length,
-            name=name,
-            fresh_head=missing,
-        )
-        model._check_split()
+            model._check_split()
         return model
 
     @torch.no_grad()
     def _check_split(self) -> None:
         """Raise ModelError if logits without the decoder are not hidden states, as in BART."""
         try:
-            hidden = self.hidden(**self.tokenizer(["a"], return_tensors="pt"))  # [1, L, d]
+            hidden = self.hidden(**self.tokenizer(["a ☃"], return_tensors="pt"))  # [1, L, d]
             if hidden.shape[2] != self.decoder.in_features:
                 raise ValueError(f"hidden states {list(hidden.shape)}")
         except (RuntimeError, TypeError, ValueError, IndexError) as error:

@@ -76,7 +76,7 @@ def _why_not_loaded(name: str, error: Exception) -> str:
         return f"{name}: there is no such directory, and no such model on the Hugging Face hub"
     try:
         kind = json.loads(Path(name, "config.json").read_text())["model_type"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return f"{name}: there is no model in this directory"
     if "Unrecognized configuration class" in str(error):
         return f"{name}: a model of type {kind!r} is not a masked language model"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from command_line import error, run
+from splade_es.cli.demo_data import Example, write_demo
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -93,6 +94,19 @@ def test_export_does_not_overwrite_the_vectors(
             f"--output would overwrite the input {output}. Name another file."
         )
     assert part.read_bytes() == before
+
+
+def test_the_demo_overwrites_nobody_elses_data(tmp_path: Path) -> None:
+    mine = tmp_path / "data" / "corpus.jsonl"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    assert error("demo", "--output", ".") == (
+        "data: has data that is not that of the demo. Choose another --output."
+    )
+    assert mine.read_text() == "mine"
+    found = [Example("a", "Why?", "So.")] * 3
+    for _ in range(2):  # its own it writes again
+        write_demo(str(tmp_path / "demo"), found, test_questions=1, dev_questions=1)
 
 
 def test_a_run_does_not_overwrite_what_it_is_measured_by(loaded: str, beir_folder: Path) -> None:

@@ -33,10 +33,12 @@ Identify organizations.
     [
         '{"_id": "301", "text": "International Organized Crime", "metadata": {}}\n'
         '{"_id": 302, "text": "Poliomyelitis"}\n',
+        '[{"_id": "301", "text": "International Organized Crime"},\n'
+        ' {"_id": 302, "text": "Poliomyelitis"}]',
         "301\tInternational Organized Crime\r\n\r\n302\tPoliomyelitis",
         TOPICS,
     ],
-    ids=["json", "tab", "topics"],
+    ids=["json", "array", "tab", "topics"],
 )
 def test_queries_are_read_in_the_format_that_the_file_has(tmp_path: Path, content: str) -> None:
     expected = [Query("301", "International Organized Crime"), Query("302", "Poliomyelitis")]

@@ -8,7 +8,6 @@ import shutil
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +24,12 @@ from hypothesis.stateful import (
 
 import splade_es
 from any_engine import SERVERS
-from models import SPECIAL, WORDS
-from splade_es.encoders.base import TextEncoder
 from splade_es.indexing.journal import Journal
-from splade_es.records import Clause, SparseRow
+from splade_es.records import Clause
+from words import WORDS, WordEncoder, vector
 
 pytestmark = pytest.mark.usefixtures("home")
 
-np = pytest.importorskip("numpy")
-TOKENS = [word for word in WORDS if word.isalpha()]
 IDS = [f"d{n}" for n in range(40)]
 BAD = ["no JSON", '{"_id": "x"}', '{"text": "no id"}', '{"_id": "", "text": "empty id"}']
 # Settings with which the gate stops an empty index only.
@@ -46,39 +42,8 @@ SEED = st.integers(0, 10**6)
 HOW = st.sampled_from(["plain", "resume", "resume", "recreate", "alias"])
 
 
-class WordEncoder(TextEncoder):
-    """Weighs each word by how often it occurs. May be interrupted after some texts."""
-
-    max_length = 64
-    pooling = "max"
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.vocabulary = [*SPECIAL, *WORDS]
-        self.interrupt_after = -1
-        self._ids = {token: id for id, token in enumerate(self.vocabulary)}
-
-    def encode(self, texts: Iterable[str], *, with_sources: bool = False) -> Iterator[SparseRow]:
-        for n, text in enumerate(texts):
-            if n == self.interrupt_after:
-                raise KeyboardInterrupt
-            counts = sorted((self._ids[word], c) for word, c in Counter(text.split()).items())
-            yield SparseRow(
-                np.array([id for id, _ in counts], np.int32),
-                np.array([count for _, count in counts], np.float32),
-            )
-
-    def token_spans(self, text: str) -> list[tuple[int, int]]:
-        return []
-
-
 def text_by(draw: random.Random) -> str:
-    return " ".join(draw.choices(TOKENS, k=draw.randrange(8)))
-
-
-def vector(text: str) -> dict[str, float]:
-    """What an index holds of a text."""
-    return {word: min(512.0, 100.0 * count) for word, count in Counter(text.split()).items()}
+    return " ".join(draw.choices(WORDS, k=draw.randrange(8)))
 
 
 class Loader(RuleBasedStateMachine):
@@ -363,7 +328,7 @@ class Loader(RuleBasedStateMachine):
         assert sorted(documents) == ids and len(ids) == index.count()
         vectors: dict[str, dict[str, float]] = {}
         for word, hits in zip(
-            TOKENS, index.search_many([[Clause(w, 1.0)] for w in TOKENS], 100), strict=True
+            WORDS, index.search_many([[Clause(w, 1.0)] for w in WORDS], 100), strict=True
         ):
             for hit in hits:
                 vectors.setdefault(hit.id, {})[word] = hit.score

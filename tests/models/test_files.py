@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from splade_es.encoders.load import load_query_encoder
 from splade_es.errors import ModelError
 from splade_es.models import files
+from splade_es.models.model import SpladeModel
+from splade_es.models.pair import EncoderPair, QueryTable
 
 fingerprint = partial(files.fingerprint, cache_from_bytes=1)
 
@@ -98,3 +103,36 @@ def test_a_damaged_pooling_is_one_line(tmp_path: Path, config: str) -> None:
     (tmp_path / "1_SpladePooling" / "config.json").write_text(config)
     with pytest.raises(ModelError, match=f"^{tmp_path}: "):
         files.read_sides(str(tmp_path))
+
+
+@pytest.mark.parametrize("panics", [False, True])
+@pytest.mark.parametrize("table", [False, True])
+def test_a_tokenizer_whose_parts_do_not_fit_is_one_line(
+    tiny_model: str, tmp_path: Path, table: bool, panics: bool
+) -> None:
+    """panics: its template names a token that it does not describe, which nobody checks."""
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    if table:
+        documents = SpladeModel.load(tiny_model)
+        ones = QueryTable(torch.ones(len(documents.suppressed)), documents.suppressed)
+        EncoderPair(documents, ones).save(model)
+    for path in model.rglob("tokenizer.json"):
+        parts = json.loads(path.read_text())
+        if panics:
+            del parts["post_processor"]["special_tokens"]["[CLS]"]
+        else:
+            parts["model"]["unk_token"] = "[NONE]"
+        path.write_text(json.dumps(parts))
+    with pytest.raises(ModelError, match=f"^{model}"):
+        load_query_encoder(model, 9, interactive=True)
+
+
+def test_weights_that_do_not_fit_together_are_one_line(tiny_model: str, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    weights = load_file(model / "model.safetensors")
+    bias = next(name for name in weights if name.endswith("predictions.bias"))
+    save_file({**weights, bias: weights[bias][:-1].clone()}, model / "model.safetensors")
+    with pytest.raises(ModelError, match=f"^{model}: "):
+        load_query_encoder(model, 9, interactive=True)
