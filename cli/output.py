@@ -137,8 +137,9 @@ def warn_of_truncation(truncated: int, documents: int, max_length: int) -> None:
 def fail_on_rejects(rejected: int, read: int, first: Rejected | None, rejects: str) -> None:
     """Raise ClickException if lines were rejected, naming the first."""
     if first:
-        raise click.ClickException(
+        said = (
             f"{rejected:,} of {read:,} lines were rejected, the first at "
             f"{first.place}: {first.reason}. All are in {rejects} with their reasons: "
             "correct these lines and give them again."
         )
+        raise click.ClickException(printable(said))

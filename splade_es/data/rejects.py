@@ -36,6 +36,8 @@ class Rejects:
     ----------
     count : int
         Lines so far.
+    size : int
+        Their bytes.
     first : Rejected or None
         The first of them.
     path : str
@@ -46,6 +48,7 @@ class Rejects:
         self.path = path
         self.count = 0
         self.first: Rejected | None = None
+        self.size = 0
         self._file = file
         self._fail_fast = fail_fast
         self._lock = threading.Lock()
@@ -55,8 +58,9 @@ class Rejects:
         if self._fail_fast:
             raise CorpusError(f"{item.place}: {item.reason}", "Reading stopped there.")
         with self._lock:
+            line = json.dumps(asdict(item), ensure_ascii=False) + "\n"
             try:
-                self._file.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
+                self._file.write(line)
                 self._file.flush()
             except OSError as error:
                 raise CorpusError(
@@ -64,6 +68,7 @@ class Rejects:
                     f"({error.strerror})",
                     "Free some space, or name another file with `rejects`.",
                 ) from error
+            self.size += len(line.encode("utf-8", "backslashreplace"))
             self.count += 1
             self.first = self.first or item
 
@@ -113,7 +118,7 @@ def rejects_file(path: Path, fail_fast: bool = False) -> Iterator[Rejects]:
     try:
         part = PartFile(path)
         # a broken line may contain a lone surrogate, which is not UTF-8 but can be escaped in JSON
-        file = part.path.open("w", encoding="utf-8", errors="backslashreplace")
+        file = part.path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
     except OSError as error:
         raise CorpusError(
             f"{path}: cannot be written ({error.strerror})",
@@ -125,6 +130,8 @@ def rejects_file(path: Path, fail_fast: bool = False) -> Iterator[Rejects]:
     finally:
         with suppress(OSError):  # which `add` has told
             file.close()
+        with suppress(OSError):  # a device has no size
+            os.truncate(part.path, rejects.size)  # the disk may have been full within a line
         if rejects.count:
             try:
                 part.commit()

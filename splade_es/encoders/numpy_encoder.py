@@ -101,7 +101,8 @@ class NumpyEncoder(TextEncoder):
                 folder = Path(hf_hub_download(side.path, "model.safetensors")).parent
             with loading(name):
                 encoder = cls(name, side, folder, max_length)
-                encoder._logits(np.zeros(3, np.int64))  # do the weights fit together?
+                ids = encoder._tokenizer.encode("a ☃").ids
+                encoder._logits(np.asarray(ids, np.int64))  # do they fit the weights?
         except Exception:  # whatever is wrong, `Encoder` reports it better
             return None
         return encoder

@@ -86,6 +86,7 @@ class LocalStore:
 
     def _locked(self, index: str, *, new: bool = False) -> IO[bytes]:
         """A lock that keeps other processes from an index until it is closed."""
+        check_index_name(index)
         path = self.directory / _LOCKS / index
         # an index that is just being replaced has no directory for a moment, but has its lock
         if not (new or path.exists() or self.exists(index)):

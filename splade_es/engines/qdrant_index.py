@@ -3,6 +3,7 @@
     splade-es.json   what the index was made with
     features.jsonl   the dimension of each feature, which Qdrant Edge knows by number only
     features.json    what of it is in use, see `FeatureIds`
+    documents.json   how many documents it has at rest, see `RestingCount`
     shard/           the shard of Qdrant Edge: vectors, documents, write-ahead log
 
 Edge writes an operation to its log before it validates it, and one that it cannot apply makes the
@@ -26,6 +27,7 @@ import qdrant_edge as edge
 
 from splade_es.engines.feature_ids import FeatureIds
 from splade_es.engines.local_bm25 import Bm25
+from splade_es.engines.local_count import RestingCount
 from splade_es.engines.local_documents import POINTS, StoredVector, checked, passes, point_of
 from splade_es.errors import EngineError
 from splade_es.fields import FIELD, FIELDS_FIELD, HASH_FIELD
@@ -55,6 +57,9 @@ class QdrantIndex:
         self._directory = directory
         self._feature_ids = FeatureIds(directory / "features.jsonl")
         self._shard = edge.EdgeShard.load(str(directory / "shard"))
+        self._resting = RestingCount(directory / "documents.json")
+        self._resting.check(self.count())
+        self._sound = True  # whether every write has ended well
         # Point -> document id, to fetch each only once; the one is made of the other.
         self._ids: dict[int, str] = {}
         self._unoptimized = 0
@@ -72,12 +77,16 @@ class QdrantIndex:
 
     def close(self) -> None:
         """Release the shard, so that another process can open it."""
+        if self._sound:
+            self._resting.keep(self.count())
         self._shard.close()
 
     def bulk(self, actions: Sequence[Action]) -> list[ItemResult]:
         """Apply actions in order; one result for each."""
         size = sum(1000 + 3 * (len(a.fields or b"") + len(a.features)) for a in actions)
         _check_space(self._directory, _TO_WRITE + size)
+        self._resting.forget()
+        sound, self._sound = self._sound, False
         points = [point_of(action.id) for action in actions]
         present = {
             record.id for record in self._shard.retrieve([p for p in points if p], False, False)
@@ -110,6 +119,7 @@ class QdrantIndex:
         self._unoptimized += len(final)
         if self._unoptimized >= _OPTIMIZE_EVERY:
             self.optimize()
+        self._sound = sound
         return results
 
     def _write(self, vectors: Mapping[uuid.UUID, StoredVector]) -> None:
@@ -272,8 +282,8 @@ def _check_space(directory: Path, needed: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise EngineError(
-            f"The disk of {directory} is full: {free / 1e6:,.0f} MB are free, and "
-            f"{needed / 1e6:,.0f} MB are needed",
+            f"The disk of {directory} is full: {free / 1e6:,.1f} MB are free, and "
+            f"{needed / 1e6:,.1f} MB are needed",
             "Make room on it.",
         )
 

@@ -80,7 +80,10 @@ class Load:
 
     def _load(self, rejects: Rejects) -> Generator[LoadProgress, None, LoadProgress]:
         """Yields the counts after each request; returns those of the end."""
-        strays = self._beside and bool(self._journal and self._journal.header)  # of a killed run
+        # what a killed run sent of edited lines; an index in use has documents of others as well
+        strays = bool(self._beside and self._journal and self._journal.header)
+        if strays and self._target.exists():
+            strays = self._target.uuid() != self._index.uuid()
         new = self._open_index()
         self._index.pin()
         seen, sample = SeenIds(), Sample()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from splade_es.data.files import atomic_file, replacing_files
+from splade_es.data.rejects import rejects_file
 from splade_es.errors import CorpusError
+from splade_es.records import Rejected
 
 
 def names(directory: Path) -> list[str]:
@@ -59,6 +62,22 @@ def test_after_an_error_nothing_is_replaced(tmp_path: Path) -> None:
         (part / "config").write_text("new")
         raise ZeroDivisionError
     assert (tmp_path / "config").read_text() == "old" and names(tmp_path) == ["config"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit that is like a full disk")
+def test_bad_lines_on_a_full_disk_are_whole(tmp_path: Path) -> None:
+    import resource
+
+    path, limits = tmp_path / "rejects", resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.raises(CorpusError, match="File too large"), rejects_file(path) as rejects:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+        try:
+            for n in range(999):
+                rejects.add(Rejected(f"c:{n}", "it is bad", "☃" * n))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    lines = path.read_text("utf-8").splitlines()
+    assert [json.loads(line)["place"] for line in lines] == [f"c:{n}" for n in range(rejects.count)]
 
 
 WRITERS = {

@@ -183,7 +183,7 @@ def test_a_full_disk_is_one_line_and_takes_nothing(
     index = engine.index("x")
     index.bulk(actions(0))
     free(monkeypatch, 20)
-    full = r"The disk of .* is full: 20 MB are free, and 32 MB are needed\. Make room on it\."
+    full = r"The disk of .* is full: 20.0 MB are free, and 32.* MB are needed\. Make room on it\."
     with pytest.raises(EngineError, match=full):
         index.bulk(actions(50))
     with pytest.raises(EngineError, match=full):
@@ -194,7 +194,7 @@ def test_a_full_disk_is_one_line_and_takes_nothing(
     assert index.count() == 50  # there is still room to open it
     engine.close()
     free(monkeypatch, 1)
-    with pytest.raises(EngineError, match="1 MB are free, and 8 MB are needed"):
+    with pytest.raises(EngineError, match=r"1\.0 MB are free, and 8\.0 MB are needed"):
         index.search(HEART, 10)
     free(monkeypatch, 100)
     index.bulk(actions(50))
@@ -210,7 +210,7 @@ def test_a_large_request_needs_more_room(
 ) -> None:
     free(monkeypatch, 40)
     large = [any_engine.action("a", {"splade": {"heart": 1}, "text": "x" * 4_000_000})]
-    with pytest.raises(EngineError, match="40 MB are free, and 44 MB are needed"):
+    with pytest.raises(EngineError, match=r"40\.0 MB are free, and 44\.0 MB are needed"):
         engine.index("x").bulk(large)
     engine.index("x").bulk(actions(0))
 
@@ -292,3 +292,44 @@ def test_the_scale_of_an_index_cannot_be_edited(engine: LocalEngine) -> None:
     file.write_text(json.dumps({**stored, "scale": 10.0}))
     with pytest.raises(EngineError, match=r"its file splade-es\.json is damaged"):
         engine.index("x").meta()
+
+
+def test_documents_that_its_files_have_lost_are_noticed(engine: LocalEngine) -> None:
+    index = engine.index("x")
+    index.bulk(actions(0))
+    engine.close()
+    before = shutil.copytree(Path(engine.where, "x"), Path(engine.where, ".copy"))
+    shard = Path(engine.where, "x", "shard")
+    for lost in [*shard.rglob("mutable_id_tracker.mappings"), *shard.glob("wal/*")]:
+        lost.unlink()
+    for act in (index.count, lambda: index.search(HEART, 10), lambda: index.bulk(actions(50))):
+        with pytest.raises(EngineError, match="is damaged: it has 0 documents, not as many as"):
+            act()
+    shutil.rmtree(Path(engine.where, "x"))
+    before.rename(Path(engine.where, "x"))
+    assert index.count() == 50
+    index.bulk([Action("d1", None)])
+    engine.close()
+    assert index.count() == 49
+
+
+def test_a_write_that_failed_leaves_no_number_of_documents(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = engine.index("x")
+    index.bulk(actions(0))
+    engine.close()
+    assert Path(engine.where, "x", "documents.json").exists()
+    assert index.count() == 50
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        with pytest.raises(EngineError, match=r"cannot be used \(No space left on device\)"):
+            index.bulk(actions(1000))
+    index.bulk(actions(100))
+    engine.close()
+    assert not Path(engine.where, "x", "documents.json").exists()
+    assert index.count() == 100
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")

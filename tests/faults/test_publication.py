@@ -19,24 +19,11 @@ import pytest
 import splade_es
 from any_engine import SERVERS
 from splade_es.engines.server import ServerEngine
-from words import WORDS, WordEncoder
+from words import LOAD, WORDS, WordEncoder
 
 pytestmark = pytest.mark.usefixtures("home")
 
-TESTS = Path(__file__).parent.parent
 LENIENT: dict[str, Any] = {"max_shrink": 1.0}
-
-LOAD = f"""
-import json, sys
-sys.path.insert(0, {str(TESTS)!r})
-import splade_es
-from words import WordEncoder
-
-url, name, corpus, model, settings = sys.argv[1:]
-with splade_es.connect(url) as engine:
-    print("begins", flush=True)
-    engine.index(name).load(corpus, WordEncoder(model), max_shrink=1.0, **json.loads(settings))
-"""
 
 
 @pytest.fixture(params=["opensearch", pytest.param("elasticsearch", marks=pytest.mark.slow)])

@@ -105,6 +105,16 @@ def test_a_damaged_pooling_is_one_line(tmp_path: Path, config: str) -> None:
         files.read_sides(str(tmp_path))
 
 
+def test_a_tokenizer_with_ids_of_another_model_is_one_line(tiny_model: str, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    parts = json.loads((model / "tokenizer.json").read_text())
+    parts["post_processor"]["special_tokens"]["[CLS]"]["ids"] = [2**31]
+    (model / "tokenizer.json").write_text(json.dumps(parts))
+    with pytest.raises(ModelError, match=f"^{model}"):
+        load_query_encoder(model, 9, interactive=True)
+
+
 @pytest.mark.parametrize("panics", [False, True])
 @pytest.mark.parametrize("table", [False, True])
 def test_a_tokenizer_whose_parts_do_not_fit_is_one_line(
