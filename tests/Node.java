@@ -16,8 +16,7 @@ public class Node {
             settings.put("cluster.routing.allocation.disk.threshold_enabled", false);
         });
         runner.build(OpenSearchRunner.newConfigs()
-            .basePath(args[0]).numOfNode(1).clusterName("splade-es-three")
-            .pluginTypes("org.opensearch.ingest.common.IngestCommonModulePlugin"));
+            .basePath(args[0]).numOfNode(1).clusterName("splade-es-three"));
         Thread.currentThread().join();
     }
 }

@@ -21,7 +21,7 @@ from splade_es.errors import EngineError, IndexMismatch, SpladeEsError, Unavaila
 from splade_es.index_meta import IndexMeta
 
 # What is under such a name is no index; check_index_name lets none begin with a dot.
-_NEW, _DELETED, _LOCKS = ".new-", ".deleted-", ".locks"
+_NEW, _DELETED, _REPLACED, _LOCKS = ".new-", ".deleted-", ".replaced-", ".locks"
 
 
 class _Opened(NamedTuple):
@@ -98,7 +98,14 @@ class LocalStore:
                 f"another connection of this one, after a wait of {self._wait:g} seconds",
                 "Close it there, or try again when that process has ended.",
             )
+        self._end_replacement(index)  # of a process that was killed between its two steps
         return lock
+
+    def _end_replacement(self, index: str) -> None:
+        """Put an index back whose successor never took its place, or delete it if one did."""
+        path, replaced = self.directory / index, self.directory / f"{_REPLACED}{index}"
+        if replaced.exists():
+            replaced.rename(self._deleted() if path.exists() else path)
 
     @contextmanager
     def _closed(self, index: str, *, new: bool = False) -> Iterator[None]:
@@ -136,7 +143,7 @@ class LocalStore:
     def exists(self, index: str) -> bool:
         """Whether there is such a directory."""
         with self.errors(index):
-            return self.path(index).is_dir()
+            return self._present(index).is_dir()
 
     def stored(self, index: str) -> dict[str, Any]:
         """What META_FILE holds. Raises IndexMissing, IndexMismatch."""
@@ -144,7 +151,7 @@ class LocalStore:
             raise index_missing(index, self.label)
         with self.errors(index):
             try:
-                text = (self.path(index) / META_FILE).read_text("utf-8")
+                text = (self._present(index) / META_FILE).read_text("utf-8")
                 stored: dict[str, Any] = json.loads(text)
                 if stored.pop("sha256", None) != _sha256(stored):
                     raise ValueError("another checksum")
@@ -168,7 +175,7 @@ class LocalStore:
         with self._lock, self.errors(index), self._closed(index):
             if not (path / META_FILE).exists():
                 self.stored(index)  # raises
-            path.rename(self.directory / f"{_DELETED}{uuid.uuid4().hex}")  # gone at once
+            path.rename(self._deleted())  # gone at once
             sync_directory(self.directory)
             self._sweep()
 
@@ -179,10 +186,19 @@ class LocalStore:
             self.stored(other)
             if path.exists():
                 self.stored(index)  # raises if it is no index
-                path.rename(self.directory / f"{_DELETED}{uuid.uuid4().hex}")
+                path.rename(self.directory / f"{_REPLACED}{index}")
             new.rename(path)
+            self._end_replacement(index)
             sync_directory(self.directory)
             self._sweep()
+
+    def _deleted(self) -> Path:
+        return self.directory / f"{_DELETED}{uuid.uuid4().hex}"
+
+    def _present(self, index: str) -> Path:
+        """Where an index is: in its place, or set aside by a process that was killed."""
+        path, replaced = self.path(index), self.directory / f"{_REPLACED}{index}"
+        return replaced if replaced.exists() and not path.exists() else path
 
     def _sweep(self) -> None:
         """Remove what was deleted, now or by a process that was killed."""

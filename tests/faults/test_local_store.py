@@ -333,3 +333,31 @@ def test_a_write_that_failed_leaves_no_number_of_documents(
 
 def refuse(*_: object, **__: object) -> None:
     raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("renames", [1, 2])
+def test_a_replacement_that_was_cut_short_leaves_an_index_under_the_name(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
+    engine.index("x").bulk(actions(0))
+    engine.index("y").create(META)
+    engine.index("y").bulk([*actions(0), *actions(100)])
+    rename, left = Path.rename, [renames]
+
+    def killed(self: Path, target: Path) -> Path:
+        if not left[0]:
+            raise OSError("killed")
+        left[0] -= 1
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(EngineError, match="killed"):
+            engine.index("x").replace_with(engine.index("y"))
+    assert engine.index("x").exists() and engine.index("x").meta() == META
+    assert engine.index("x").count() == (50 if renames == 1 else 100)
+    if renames == 1:
+        engine.index("x").replace_with(engine.index("y"))
+    assert engine.index("x").count() == 100
+    assert engine.indices() == ["x"] and not engine.index("y").exists()
+    assert not [*Path(engine.where).glob(".replaced-*")]
