@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 @click.option(
     "--recreate",
     is_flag=True,
-    help="If the index exists, build a new one beside it, and let it take the place of the old "
-    "one, which is deleted, when it is whole and good.",
+    help="If the index exists, build a new one beside it, with the shards, mapping and settings of "
+    "this call, and let it take the place of the old one, which is deleted, when it is whole and "
+    "good. On a server the name is an alias from then on.",
 )
 @click.option(
     "--max-rejected",

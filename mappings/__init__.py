@@ -45,11 +45,13 @@ class IndexDesign:
         properties = self.mapping.get("properties", {})
         if not isinstance(properties, Mapping):
             raise SettingsError("`mapping` has properties that are no object")
-        own = [name for name in properties if name.startswith(PREFIX)]
+        own = [name for name in properties if str(name).startswith(PREFIX)]
         if own := [*own, *(self.mapping.keys() & {"_source", "_meta"})]:
             raise SettingsError(
                 f"`mapping` changes {own[0]!r}, which splade-es fills", "Leave it out."
             )
+        if self.settings:
+            _nested(self.settings)
         numbers = (self.shards, 1), (self.replicas, 0)
         if any(number is not None and number < least for number, least in numbers):
             raise SettingsError("An index has one or more `shards`, and no negative `replicas`")
@@ -85,15 +87,25 @@ def index_body(
 
 
 def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by the names in their places, without "index"."""
+    """Settings by the names in their places, without "index". Raises SettingsError."""
+    nested = _by_parts(settings)
+    inside = nested.pop("index", {})
+    if isinstance(inside, dict):
+        _lay_over(inside, nested)
+        if isinstance(inside.get("mapping", {}), dict):
+            return inside
+    raise SettingsError("`settings` has an `index`, or in it a `mapping`, that is no object")
+
+
+def _by_parts(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings, each dotted name as objects in each other."""
     nested: dict[str, Any] = {}
     for name, value in settings.items():
-        inner = _nested(value) if isinstance(value, Mapping) else value
-        for part in reversed(name.split(".")):
+        inner = _by_parts(value) if isinstance(value, Mapping) else value
+        for part in reversed(str(name).split(".")):
             inner = {part: inner}
         _lay_over(nested, inner)
-    inside: dict[str, Any] = nested.pop("index", {})
-    return inside | nested
+    return nested
 
 
 def _lay_over(below: dict[str, Any], above: Mapping[str, Any]) -> None:

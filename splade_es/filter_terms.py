@@ -42,9 +42,10 @@ def filter_term(name: str, value: Any) -> str | None:
     if isinstance(value, bool):
         value = "true" if value else "false"
     elif isinstance(value, float):
-        value = str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+        value = str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
     elif isinstance(value, int):
         value = str(value)
     if not isinstance(value, str) or len(value) > _LONGEST_VALUE or len(name) > _LONGEST_NAME:
         return None
-    return f"{name}={value}"
+    escaped = name.replace("%", "%25").replace("=", "%3D")  # so that the first "=" ends the name
+    return f"{escaped}={value}"

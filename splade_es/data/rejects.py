@@ -42,6 +42,8 @@ class Rejects:
         The first of them.
     path : str
         Name of the file.
+    fail_fast : bool
+        As given.
     """
 
     def __init__(self, file: TextIO, fail_fast: bool = False, path: str = "") -> None:
@@ -50,12 +52,12 @@ class Rejects:
         self.first: Rejected | None = None
         self.size = 0
         self._file = file
-        self._fail_fast = fail_fast
+        self.fail_fast = fail_fast
         self._lock = threading.Lock()
 
     def add(self, item: Rejected) -> None:
         """Write one line. Raises CorpusError if that fails, and always with `fail_fast`."""
-        if self._fail_fast:
+        if self.fail_fast:
             raise CorpusError(f"{item.place}: {item.reason}", "Reading stopped there.")
         with self._lock:
             line = json.dumps(asdict(item), ensure_ascii=False) + "\n"

@@ -31,9 +31,7 @@ from splade_es.records import (
     Stored,
 )
 
-#: HTTP statuses after which the same request may succeed later: timeout, too many requests, bad
-#: gateway, unavailable, gateway timeout; and what Cloudflare says of a server behind it: unknown
-#: error, connection timed out, a timeout occurred.
+#: HTTP statuses after which the same request may succeed later. Those from 520 on are Cloudflare's.
 TRY_LATER = frozenset({408, 429, 502, 503, 504, 520, 522, 524})
 
 FieldType = Literal["rank_features", "sparse_vector"]
@@ -69,12 +67,19 @@ def check_search(
         for feature, boost in clauses:
             if not (math.isfinite(boost) and boost > 0):
                 raise QueryError(f"The boost of {feature!r} is {boost}, not a positive number")
-    for name in filter or {}:
-        if name in ("title", "text", features_field, *COMPANIONS):
+    for name, wanted in (filter or {}).items():
+        if name in ("title", "text", features_field, *COMPANIONS) or str(name).startswith("_"):
             raise QueryError(
                 f"A filter cannot compare the field {name!r}",
                 "Filter by a further field of the documents.",
             )
+        for value in wanted if isinstance(wanted, (list, tuple)) else [wanted]:
+            number = isinstance(value, (int, float)) and abs(value) < math.inf  # which NaN is not
+            if not (number or isinstance(value, str)):
+                raise QueryError(
+                    f"A filter cannot compare {name!r} with {value!r}",
+                    "Give texts, numbers, true or false.",
+                )
 
 
 def check_field_type(engine: Engine, field_type: FieldType | None) -> None:

@@ -39,7 +39,8 @@ class FeatureIds:
             numbers = {str(name): n for n, name in enumerate(names)}
         except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
             raise EngineError(
-                f"{file} or {self._check.name} is damaged", "Index again with `recreate`."
+                f"{file} or {self._check.name} is damaged",
+                "Delete the index, and load the corpus again.",
             ) from error
         # One attribute, so that an interrupt cannot leave one of them behind.
         self._state = len(lines), sha256, numbers

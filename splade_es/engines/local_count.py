@@ -9,7 +9,7 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from splade_es.data.files import PartFile, sync_directory
+from splade_es.data.files import atomic_file, sync_directory
 from splade_es.errors import EngineError
 
 
@@ -24,11 +24,12 @@ class RestingCount:
 
     def check(self, count: int) -> None:
         """Raise EngineError if this is not the number of documents that there were."""
-        if self._file.exists() and self._file.read_text("utf-8") != _text(count):
+        # an empty file is what a power cut leaves
+        if self._file.exists() and self._file.read_text("utf-8") not in ("", _text(count)):
             raise EngineError(
                 f"{self._file.parent} is damaged: it has {count:,} documents, not as many as "
                 f"{self._file.name} says",
-                "Index again with `recreate`.",
+                "Delete the index, and load the corpus again.",
             )
 
     def forget(self) -> None:
@@ -39,11 +40,8 @@ class RestingCount:
 
     def keep(self, count: int) -> None:
         """Write it; a disk without room for it only has none."""
-        part = PartFile(self._file)
-        with suppress(OSError):
-            part.path.write_text(_text(count), "utf-8")
-            part.commit()
-        part.discard()
+        with suppress(EngineError), atomic_file(self._file, EngineError, sync=True) as file:
+            file.write(_text(count))
 
 
 def _text(count: int) -> str:

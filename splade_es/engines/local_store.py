@@ -69,7 +69,8 @@ class LocalStore:
                 ) from exc
             raise EngineError(
                 f"The index {index!r} on {self.label} is damaged, or its disk is full ({exc})",
-                "Make room on the disk; if that does not help, index again with `recreate`.",
+                "Make room on the disk; if that does not help, delete the index, and load the "
+                "corpus again.",
             ) from exc
 
     @contextmanager
@@ -153,21 +154,29 @@ class LocalStore:
             try:
                 text = (self._present(index) / META_FILE).read_text("utf-8")
                 stored: dict[str, Any] = json.loads(text)
-                if stored.pop("sha256", None) != _sha256(stored):
-                    raise ValueError("another checksum")
+                sha256 = stored.pop("sha256", None)
                 IndexMeta.from_dict(stored)
+                if sha256 is None:
+                    raise IndexMismatch(
+                        f"The index {index!r} on {self.label} was made by an earlier version of "
+                        "splade-es",
+                        "Delete it, and load the corpus again.",
+                    )
+                if sha256 != _sha256(stored):
+                    raise ValueError("another checksum")
                 return stored
             except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError) as exc:
                 raise IndexMismatch(
                     f"splade-es did not make the index {index!r} on {self.label}, "
                     f"or its file {META_FILE} is damaged",
-                    "Choose another index.",
+                    "Choose another index; or, if it is one, delete it and load the corpus again.",
                 ) from exc
 
     def indices(self) -> list[str]:
         """Names of the indices, sorted."""
-        found = self.directory.glob(f"*/{META_FILE}")
-        return sorted(f.parent.name for f in found if not f.parent.name.startswith("."))
+        found = {path.parent.name for path in self.directory.glob(f"*/{META_FILE}")}
+        named = {name.removeprefix(_REPLACED) for name in found}  # see `_present`
+        return sorted(name for name in named if not name.startswith("."))
 
     def delete(self, index: str) -> None:
         """Delete an index, a damaged one too."""

@@ -172,9 +172,10 @@ class IndexRequests:
             if before := [old for old in present if old != other]:
                 new.write_notes({_REPLACES: before})  # a resumed run deletes what a killed one left
                 self.move_alias(before, other)
-            for old in new.notes().get(_REPLACES, []):
+            for old in new.notes().get(_REPLACES) or []:
                 with suppress(IndexMissing):
                     self.transport.command("DELETE", f"/{quote(old, safe='')}")
+            new.write_notes({_REPLACES: None})
         else:
             with self.answer("HEAD", "") as exists:
                 replaced = [self.name] if exists else []

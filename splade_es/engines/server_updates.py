@@ -46,12 +46,17 @@ class ServerUpdates:
     def check(self, names: Sequence[str]) -> None:
         self._check_updates()
         self._check_mapped(names)
-        missing = set(names)
+        missing, documents = set(names), 0
         for shard in range(self.shards()):
             for stored in self.changes(shard, names):
+                documents += 1
                 missing -= {name for name in missing if text_of(stored.source, [name])}
                 if not missing:
                     return
+        if not documents:
+            raise EngineError(
+                f"The index {self._requests.label} has no documents", "Fill it first."
+            )
         unknown = [name for name in names if name in missing]
         raise EngineError(
             f"No document of {self._requests.name!r} has text in {' or '.join(unknown)}",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from splade_es.engines.base import EngineIndex, IndexAlias
-from splade_es.errors import EngineError, IndexMismatch
+from splade_es.errors import EngineError, IndexMismatch, NotPublished
 
 
 def alias_of(index: EngineIndex) -> IndexAlias:
@@ -80,9 +80,29 @@ def publish(alias: EngineIndex, index: EngineIndex) -> list[str]:
     noted = index.settings.read_notes()
     if index.name in present and noted.get("alias") == alias.name:
         return list(noted["before"])  # a run before this one has published it
+    check_not_replaced(alias, index)
     index.settings.write_notes({"alias": alias.name, "before": before})
     names.move(before, index.name)
     return before
+
+
+def check_not_replaced(alias: EngineIndex, index: EngineIndex) -> None:
+    """Raise NotPublished if an index was published earlier and is live no longer.
+
+    A run that was killed after the swap must not bring its index back in front of a newer one, or
+    of the one that `rollback` has brought back.
+    """
+    present = alias_of(alias).targets()
+    assert index.settings is not None
+    noted = index.settings.read_notes()
+    if noted.get("alias") != alias.name or index.name in present:
+        return
+    if noted.get("withdrawn") or sorted(noted["before"]) != present:
+        raise NotPublished(
+            f"The index {index.name!r} was published before, and {alias.name!r} points to "
+            f"{' and '.join(present) or 'nothing'} since",
+            "Delete the journal, and load the corpus again if it is the later one.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +133,9 @@ def rollback(alias: EngineIndex) -> Rollback:
     engine = alias.engine
     names = alias_of(alias)
     present = names.targets()
-    notes = {}
-    if len(present) == 1 and (settings := engine.index(present[0]).settings):
-        notes = settings.read_notes()
-    if notes.get("alias") != alias.name:
+    settings = engine.index(present[0]).settings if len(present) == 1 else None
+    notes = settings.read_notes() if settings else {}
+    if settings is None or notes.get("alias") != alias.name:
         what = f"points to {', '.join(present)}" if present else "is not an alias"
         raise EngineError(
             f"{alias.name!r} {what} on {engine.name} at {engine.where}",
@@ -128,5 +147,6 @@ def rollback(alias: EngineIndex) -> Rollback:
             f"There is no index of {alias.name!r} from before {present[0]}", "Index a corpus again."
         )
     engine.index(earlier[0]).check_own()
+    settings.write_notes({"withdrawn": True})
     names.move(present, earlier[0])
     return Rollback(alias.name, earlier[0], present[0])

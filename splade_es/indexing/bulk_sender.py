@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 from splade_es.engines.base import TRY_LATER, EngineIndex
 from splade_es.engines.retry import ATTEMPTS, pause
-from splade_es.errors import RequestTooLarge, Unavailable
+from splade_es.errors import Interrupted, RequestTooLarge, Unavailable
 from splade_es.records import Action, ItemResult
 
 # Bytes of a request. Both servers are fastest with a few MB, and a resend should be cheap.
@@ -134,7 +134,7 @@ class BulkSender(Generic[_Request]):
         self._active = 0  # requests in flight
         self._ids: set[str] = set()  # of what is queued or in flight
         self._failure: BaseException | None = None
-        self._stopping = threading.Event()
+        self._stopping = threading.Event()  # nothing more is sent
         self._stopped = False  # nobody asks for results any more
         self._change = threading.Condition()
         self._threads: list[threading.Thread] = []
@@ -178,10 +178,12 @@ class BulkSender(Generic[_Request]):
             self._stopping.set()
             self._change.notify_all()
         until = time.monotonic() + _LAST_WAIT
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
-        with self._change:
-            self._stopped = True
+        try:
+            for thread in self._threads:
+                thread.join(max(0.0, until - time.monotonic()))
+        finally:  # after a second Ctrl-C, too
+            with self._change:
+                self._stopped = True
 
     def _wait_until(self, ready: Callable[[], bool]) -> None:
         while self._failure is None and not ready():
@@ -223,6 +225,8 @@ class BulkSender(Generic[_Request]):
         results = [ItemResult(0)] * len(actions)
         left = list(range(len(actions)))
         for attempt in range(ATTEMPTS):
+            if self._stopping.is_set():  # what is sent now could come after what others load
+                raise Interrupted("The load has ended")
             try:
                 answers = self._index.bulk([actions[i] for i in left])
             except RequestTooLarge as error:

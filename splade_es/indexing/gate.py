@@ -30,8 +30,8 @@ def check_counts(
         first = progress.first_rejected
         where = f", the first at {first.place}: {first.reason}" if first else ""
         reason = (
-            f"{progress.rejected:,} of {progress.read:,} lines were rejected{where}; "
-            f"`max_rejected` is {max_rejected:,}"
+            f"{progress.rejected:,} of {progress.read:,} lines were rejected{where}; all are in "
+            f"{progress.rejects}, and `max_rejected` is {max_rejected:,}"
         )
     elif not documents:
         reason = "it has no documents"

@@ -77,7 +77,7 @@ class Journal:
             if header and not resume:
                 count = sum(total(d.numbers) for d in done)
                 raise CorpusError(
-                    f"{path}: an earlier load ended after {count:,} documents",
+                    f"{path}: an earlier load into {header['index']!r} ended after {count:,} documents",
                     "Continue it with `resume`, or delete this file to start over.",
                 )
             if not recreate:
@@ -144,8 +144,11 @@ class Journal:
 
     def finish(self) -> None:
         """Close and remove it: everything is done, and there is nothing to resume."""
-        self._file.close()  # first, because Windows removes no open file
+        if os.name != "posix":  # Windows removes no open file
+            self._file.close()
+        # elsewhere while it is locked: another process must not begin with a file that vanishes
         self.path.unlink(missing_ok=True)
+        self._file.close()
 
     def close(self) -> None:
         """Close it, and remove it if nothing has begun."""

@@ -67,7 +67,7 @@ def read_entries(path: Path, lines: list[bytes]) -> tuple[dict[str, Any], list[D
         header = json.loads(lines[0])
         json.dumps(header, ensure_ascii=False).encode()  # without lone surrogates
         _check(isinstance(header["index"], str), isinstance(header.get("setting", ""), str))
-        _check(isinstance(header.get("documents", 0), int))
+        _check(isinstance(header["documents"], int))
         done = []
         for line in lines[1:]:
             number += 1

@@ -19,7 +19,7 @@ from splade_es.data.rejects import Rejects, check_rejects, default_rejects, reje
 from splade_es.engines.base import EngineIndex, check_field_type
 from splade_es.errors import IndexExists, Interrupted, NotPublished, SettingsError, SpladeEsError
 from splade_es.index_meta import check_same
-from splade_es.indexing.aliases import check_alias, next_name, publish
+from splade_es.indexing.aliases import check_alias, check_not_replaced, next_name, publish
 from splade_es.indexing.bulk_actions import ActionBuilder
 from splade_es.indexing.bulk_requests import send_documents
 from splade_es.indexing.bulk_sender import Pace
@@ -54,8 +54,9 @@ class Load:
         self._settings = settings
         self._rejects_path = settings.get("rejects") or default_rejects(source.corpus)
         check_rejects(self._rejects_path, source.file)
-        journal = settings.get("journal")
-        if journal and os.path.realpath(journal) == os.path.realpath(self._rejects_path):
+        self._journal_path = settings.get("journal") or default_journal(source.file, index.name)
+        written = [path for path in (self._journal_path, self._rejects_path) if path]
+        if len({*map(os.path.realpath, written)}) < len(written):
             raise SettingsError("`journal` and `rejects` name the same file", "Name another file.")
         self._journal: Journal | None = None
 
@@ -162,6 +163,8 @@ class Load:
             gone = not self._target.engine.index(name).exists() and self._target.exists()
             if gone and self._target.uuid() == header["uuid of the index"]:
                 name = self._target.name  # it took its place before the run was killed
+            elif self._settings.get("alias") and not gone:
+                check_not_replaced(self._target, self._target.engine.index(name))
         elif self._settings.get("alias") or (
             self._settings.get("recreate") and self._target.exists()
         ):
@@ -169,12 +172,9 @@ class Load:
         return self._target.engine.index(name, retry=True)
 
     def _open_journal(self, stack: ExitStack) -> None:
-        path = self._settings.get("journal") or default_journal(
-            self._source.file, self._target.name
-        )
-        if path:
+        if self._journal_path:
             self._journal = Journal.open(
-                Path(path),
+                Path(self._journal_path),
                 resume=self._settings.get("resume", False),
                 recreate=self._settings.get("recreate", False),
             )
@@ -214,6 +214,7 @@ class Load:
                 {
                     "index": journal.header.get("index", index.name),  # which it chose
                     "uuid of the index": index.uuid(),
+                    "alias": bool(self._settings.get("alias")),
                     "model": meta.fingerprint,
                     "vocabulary": meta.vocabulary,
                     "codec": meta.codec,

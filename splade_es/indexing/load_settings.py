@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from splade_es.engines.base import EngineIndex, IndexSettings
@@ -43,11 +43,13 @@ def loading_settings(index: EngineIndex, *, replicas: bool = True) -> Iterator[N
     if before.get("auto_expand_replicas") not in (None, "false"):
         before.pop("number_of_replicas", None)  # the server finds it again
     try:
+        settings.write_notes({_NOTE: before})  # first, or a kill in between would lose them
         settings.write(_NO_REFRESH if replicas else {**_NO_REFRESH, **_NO_REPLICAS})
     except AccessDenied:
+        with suppress(AccessDenied):
+            settings.write_notes({_NOTE: None})
         yield
         return
-    settings.write_notes({_NOTE: before})
     try:
         yield
     except BaseException as failure:

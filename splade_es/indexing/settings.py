@@ -20,8 +20,9 @@ class LoadSettings(EncodingSettings, total=False):
     alias : bool
         Build a new index NAME-<date>-<n>, check it, and let the alias NAME point to it in one step.
     recreate : bool
-        If the index exists, build a new one NAME-<date>-<n> beside it, check it, and let it take
-        the place of the old one, which is deleted. On a server NAME is an alias from then on.
+        If the index exists, build a new one NAME-<date>-<n> beside it, with the settings of this
+        call, check it, and let it take the place of the old one, which is deleted. On a server NAME
+        is an alias from then on.
     max_rejected : int
         How many lines may be rejected before what would be replaced or deleted stays as it is;
         0 by default.

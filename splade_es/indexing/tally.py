@@ -44,8 +44,11 @@ class Tally:
         self._indexed = self._replaced = self._empty = self._saturated = self._truncated = 0
         self._max_length = index.meta().max_length
         self.refused: set[int] = set()  # numbers of documents that the engine refused
-        # requests whose documents were all refused; None once one was acknowledged
+        # requests whose documents were all refused; None once one was acknowledged, now or by an
+        # earlier run, or where the first refusal ends the load anyway
         self._held: list[tuple[LoadRequest, list[ItemResult]]] | None = []
+        if rejects.fail_fast or (journal and journal.done):
+            self._held = None
         self._resumed = 0
         self._left_out = 0  # by earlier runs
         if journal:
@@ -70,7 +73,8 @@ class Tally:
             for (document, _), result in zip(request.items, results, strict=True)
         ]
         kinds = {(result.status, result.reason.partition(":")[0]) for _, result in refused}
-        if len(kinds) > 1 or results[0].status < 400:
+        known = self._unchanged is not None and self._unchanged.count > 0
+        if len(kinds) > 1 or results[0].status < 400 or known:
             self._release()
         elif len(refused) >= _ALIKE:
             document, result = min(refused, key=lambda pair: pair[0].number)

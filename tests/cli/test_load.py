@@ -272,7 +272,7 @@ def test_a_load_that_failed_is_resumed(
     )
     journal = tmp_path / "c.jsonl.x.journal"
     again = run(*args)
-    assert again.exit_code == 1 and f"{journal}: an earlier load ended after" in again.stderr
+    assert again.exit_code == 1 and f"{journal}: an earlier load into " in again.stderr
     assert "Continue it with --resume, or delete this file to start over." in again.stderr
     other = run(*args, "--resume", "--top-k", 5)
     assert "with another setting" in other.stderr

@@ -435,6 +435,10 @@ def test_a_filter_keeps_what_has_one_of_the_values(engine: Engine, index: str) -
         (words,) = documents.search_bm25(["pump"], 10, filter=filter)
         assert sorted(hit.id for hit in words) == sorted(expected), filter
         assert len(documents.search(heart, 1, filter=filter)) == min(1, len(expected))
-    for name in ("title", "text", "splade_top"):
+    odd: list[Any] = [None, [1, None], float("nan"), {}]
+    for wanted in odd:
+        with pytest.raises(QueryError, match="A filter cannot compare 'year' with"):
+            documents.search(heart, 10, filter={"year": wanted})
+    for name in ("title", "text", "splade_top", "_id"):
         with pytest.raises(QueryError, match=f"A filter cannot compare the field '{name}'"):
             documents.search(heart, 10, filter={name: "x"})

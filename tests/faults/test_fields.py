@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 import splade_es
-from any_engine import SERVERS
+from any_engine import META, SERVERS
 from models import TEXTS
 from splade_es.engines.server import ServerEngine
+from splade_es.mappings import IndexDesign, index_body
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -75,6 +76,7 @@ def test_no_field_refuses_a_document(
         {"when": "never"},
         {"big": 12345678901234567890123},
         {"dotted.name": 1, "dotted": {"name": 2}},
+        {"a=b": "c", "equal=sign": 10**15},
     ]
     done = engine.index(name).load(corpus(tmp_path, odd), tiny_model)
     assert (done.indexed, done.rejected) == (len(odd), 0)
@@ -84,12 +86,13 @@ def test_no_field_refuses_a_document(
         "mixed": (1, ["0"]), "meta.size": (["large", 1], ["2", "4"]), "site": ("cdc", ["5"]),
         "site.name": ("cdc", ["6"]), "key2999": (2999, ["7"]), "deep": (7, ["9"]),
         "when": ("never", ["12"]), "big": (12345678901234567890123, ["13"]),
-        "dotted.name": (2, ["14"]), "meta": (2, ["4"]),
+        "dotted.name": (2, ["14"]), "meta": (2, ["4"]), "a": ("b=c", []),
+        "equal=sign": (1e15, ["15"]),
     }  # fmt: skip
     for field, (value, expected) in filters.items():
         hits = engine.index(name).search("heart", 20, filter={field: value})
         assert {hit.id for hit in hits} == set(expected), field
-        assert "splade_fields" not in hits[0].source
+        assert not hits or "splade_fields" not in hits[0].source
         words = engine.index(name).search("heart", 20, mode="bm25", filter={field: value})
         assert {hit.id for hit in words} == set(expected), field
     if engine.name != "local":
@@ -138,6 +141,8 @@ def test_a_mapping_and_settings_of_the_user(
         ({"mapping": {"_source": {"enabled": False}}}, "changes '_source'"),
         ({"mapping": {"properties": []}}, "properties that are no object"),
         ({"shards": 0}, "one or more `shards`"),
+        ({"settings": {"index": 5}}, "an `index`, or in it a `mapping`, that is no object"),
+        ({"settings": {"mapping": None}}, "an `index`, or in it a `mapping`, that is no object"),
     ],
 )
 def test_what_may_not_be_chosen(
@@ -148,6 +153,18 @@ def test_what_may_not_be_chosen(
         pytest.raises(splade_es.SettingsError, match=said),
     ):
         engine.index("never-made").load(corpus(tmp_path, [{}]), tiny_model, **settings)
+
+
+def test_settings_may_be_spelled_in_every_way() -> None:
+    given = {
+        "index": {"analysis": {"analyzer": {"a": {"type": "stop"}}}},
+        "analysis.filter.f": {"type": "stop"}, "index.number_of_replicas": 2,
+    }  # fmt: skip
+    body = index_body(META, {"type": "rank_features"}, IndexDesign(settings=given))
+    settings = body["settings"]["index"]
+    assert {"default", "a"} == settings["analysis"]["analyzer"].keys()
+    assert settings["analysis"]["filter"] == {"f": {"type": "stop"}}
+    assert settings["number_of_replicas"] == 2 and "auto_expand_replicas" not in settings
 
 
 def test_shards_change_no_score(

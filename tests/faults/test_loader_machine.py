@@ -251,9 +251,11 @@ class Loader(RuleBasedStateMachine):
         if not self.lines:
             assert "no documents in it" in text
         elif how in ("plain", "alias") and header:
-            assert "an earlier load ended after" in text
+            assert "an earlier load into " in text
         elif how == "alias" and self.current == self.name:
             assert "not an alias" in text
+        elif "was published before, and" in text or "was begun with another alias" in text:
+            assert header and how == "resume"
         elif isinstance(error, splade_es.NotPublished):
             assert "it has no documents" in text and not self.wanted()
         elif isinstance(error, splade_es.IndexMissing):

@@ -142,7 +142,9 @@ def test_a_kill_at_any_moment_leaves_a_whole_index(
     ends = {"killed": 0, "ended before the kill": 0, "resumed": 0, "swapped at the kill": 0}
     with Poller(url, name) as poller:
         poller.allowed = {0: size}
-        for round in range(1, kills + 1):
+        round = 0
+        while ends["killed"] < kills:
+            round += 1
             before = server.index(name).alias
             assert before
             earlier = before.targets()
@@ -159,6 +161,8 @@ def test_a_kill_at_any_moment_leaves_a_whole_index(
                 ended = process.poll() is not None
                 process.kill()
             ends["ended before the kill" if ended else "killed"] += 1
+            if ended:  # the first load, from which the time is known, was slower than these
+                duration *= 0.8
             (answers,) = rounds(server, name, poller.allowed).items()
             assert answers in poller.allowed.items()
             ends["swapped at the kill"] += answers[0] == round and not ended

@@ -134,6 +134,11 @@ def test_the_same_refusal_of_the_first_hundreds_ends_the_load(
         line["_id"] += f"-{n}"
     done = index.load(corpus(tmp_path, mixed), tiny_model, rejects=str(rejects))
     assert (done.indexed, done.rejected) == (2, 2000)
+    # and the same corpus again sends only what was refused
+    done = index.load(tmp_path / "corpus.jsonl", tiny_model, rejects=str(rejects))
+    assert (done.unchanged, done.rejected) == (2, 2000)
+    with pytest.raises(splade_es.CorpusError, match="refused it"):
+        index.load(corpus(tmp_path, lines), tiny_model, fail_fast=True)
 
 
 @pytest.fixture(scope="module")

@@ -45,8 +45,13 @@ def index(engine: splade_es.Engine) -> Iterator[splade_es.Index]:
 def begin(index: splade_es.Index, corpus: Path, encoder: WordEncoder, **settings: Any) -> None:
     """A load that is killed after some requests."""
     steps = index.load_steps(corpus, encoder, request_bytes=1500, **settings)
+    until = time.monotonic() + 10
     for _ in range(4):
         next(steps)
+    (journal,) = corpus.parent.glob("*.journal")
+    while len(journal.read_bytes().splitlines()) < 3:
+        assert time.monotonic() < until
+        time.sleep(0.01)
     steps.close()
 
 
@@ -69,6 +74,56 @@ def test_what_a_killed_run_sent_of_edited_lines_is_not_published(
     done = index.load(corpus, encoder, resume=True)
     assert done.index == index.name and done.resumed
     assert ids(engine, index) == {*edited}
+
+
+def test_a_load_is_resumed_as_what_it_was_begun(
+    engine: splade_es.Engine, index: splade_es.Index, tiny_model: str, tmp_path: Path
+) -> None:
+    """Without its alias it would replace what `rollback` goes back to."""
+    if engine.name == "local":
+        pytest.skip("the local engine has no aliases")
+    encoder, corpus = WordEncoder(tiny_model), write_corpus(tmp_path / "corpus.jsonl", TEXTS)
+    first = index.load(corpus, encoder, alias=True).index
+    begin(index, corpus, encoder, alias=True)
+    with pytest.raises(splade_es.CorpusError, match="this load was begun with another alias"):
+        index.load(corpus, encoder, resume=True)
+    assert engine.index(first).count() == len(TEXTS)
+    assert index.load(corpus, encoder, resume=True, alias=True).previous == (first,)
+    assert index.rollback().index == first
+
+
+@pytest.mark.parametrize("since", ["another load", "rollback"])
+def test_what_was_published_and_replaced_does_not_come_back(
+    engine: splade_es.Engine,
+    index: splade_es.Index,
+    tiny_model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    since: str,
+) -> None:
+    if engine.name == "local":
+        pytest.skip("the local engine has no aliases")
+    encoder, corpus = WordEncoder(tiny_model), write_corpus(tmp_path / "corpus.jsonl", TEXTS)
+    first = index.load(corpus, encoder, alias=True).index
+
+    def killed(self: Journal) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            index.load(corpus, encoder, alias=True)
+    other = write_corpus(tmp_path / "other.jsonl", {**TEXTS, "more": "heart"})
+    if since == "rollback":
+        live = index.rollback().index
+        assert live == first
+    else:
+        live = index.load(other, encoder, alias=True).index
+    with pytest.raises(splade_es.NotPublished, match="was published before, and") as caught:
+        index.load(corpus, encoder, alias=True, resume=True)
+    assert "Delete the journal" in str(caught.value)
+    alias = engine._engine.index(index.name).alias
+    assert alias is not None and alias.targets() == [live]
 
 
 @pytest.mark.parametrize("how", ["recreate", "alias"])

@@ -119,8 +119,8 @@ def test_a_journal_is_not_overwritten_and_fits_one_load_only(tmp_path: Path) -> 
     path = tmp_path / "j"
     begun(path, done(DOCUMENTS[:3]))
     with pytest.raises(CorpusError, match=re.escape(
-        f"{path}: an earlier load ended after 3 documents. Continue it with `resume`, or delete "
-        "this file to start over."
+        f"{path}: an earlier load into 'x' ended after 3 documents. Continue it with `resume`, or "
+        "delete this file to start over."
     )):  # fmt: skip
         Journal.open(path)
     journal = Journal.open(path, resume=True)
