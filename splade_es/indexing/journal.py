@@ -77,7 +77,8 @@ class Journal:
             if header and not resume:
                 count = sum(total(d.numbers) for d in done)
                 raise CorpusError(
-                    f"{path}: an earlier load into {header['index']!r} ended after {count:,} documents",
+                    f"{path}: an earlier load into {header['index']!r} ended after {count:,} "
+                    "documents",
                     "Continue it with `resume`, or delete this file to start over.",
                 )
             if not recreate:
