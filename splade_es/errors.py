@@ -28,6 +28,11 @@ from __future__ import annotations
 _LONGEST = 1000
 
 
+def raised_in_rust(error: BaseException) -> bool:
+    """Whether a library in Rust raised it: Exception itself, or a panic, which is no Exception."""
+    return type(error) is Exception or type(error).__name__ == "PanicException"
+
+
 class SpladeEsError(Exception):
     """Base of the tree. str() is one line: the message, then the remedy."""
 

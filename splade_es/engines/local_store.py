@@ -17,7 +17,13 @@ from splade_es.data.files import lock_file, sync_directory
 from splade_es.engines.base import check_index_name
 from splade_es.engines.qdrant_index import META_FILE, QdrantIndex
 from splade_es.engines.responses import index_exists, index_missing
-from splade_es.errors import EngineError, IndexMismatch, SpladeEsError, Unavailable
+from splade_es.errors import (
+    EngineError,
+    IndexMismatch,
+    SpladeEsError,
+    Unavailable,
+    raised_in_rust,
+)
 from splade_es.index_meta import IndexMeta
 
 # What is under such a name is no index; check_index_name lets none begin with a dot.
@@ -59,8 +65,7 @@ class LocalStore:
                 "Check the directory, its permissions and the space on its disk.",
             ) from exc
         except BaseException as exc:
-            # Edge raises Exception itself, and on a panic what derives from BaseException only.
-            if type(exc) is not Exception and type(exc).__name__ != "PanicException":
+            if not raised_in_rust(exc):
                 raise
             if "Not enough space" in str(exc):
                 raise EngineError(

@@ -75,7 +75,7 @@ class IndexRequests:
                 )
             (found,) = answer.values()  # by the name of the index, where this one is an alias
             mapping = expect(dict, found["mappings"])
-            mapped_fields(mapping)
+            mapped_fields(mapping)  # whoever reads it may rely on its shape
             expect(dict, expect(dict, mapping.get("_meta", {})).get(NOTES, {}))
             return mapping
 

@@ -37,15 +37,11 @@ class ServerUpdates:
         self._requests = requests
 
     def features_field(self) -> str | None:
-        meta = self._requests.mapping().get("_meta", {})
-        if META not in meta:
-            return None
-        name: str = meta.get(NOTES, {}).get(FEATURES_FIELD, FIELD)
-        return name
+        return _features_field(self._requests.mapping())
 
     def check(self, names: Sequence[str]) -> None:
-        self._check_updates()
-        self._check_mapped(names)
+        mapping = self._check_updates()
+        self._check_mapped(mapping, names)
         missing, documents = set(names), 0
         for shard in range(self.shards()):
             for stored in self.changes(shard, names):
@@ -60,19 +56,20 @@ class ServerUpdates:
         unknown = [name for name in names if name in missing]
         raise EngineError(
             f"No document of {self._requests.name!r} has text in {' or '.join(unknown)}",
-            self._near(unknown[0]),
+            _near(mapping, unknown[0]),
         )
 
-    def _check_updates(self) -> None:
-        """Raise EngineError where an update is impossible, or would lose something."""
+    def _check_updates(self) -> dict[str, Any]:
+        """The mapping. Raises EngineError where an update is impossible, or loses something."""
         with self._requests.answer("GET", "/_settings") as answer:
             in_stream = any(index.startswith(".ds-") for index in answer)
+            settings = expect(dict, next(iter(answer.values()))["settings"]["index"])
         if in_stream:
             raise EngineError(
                 f"{self._requests.label} is a data stream, whose documents cannot be updated",
                 "Reindex it into an index.",
             )
-        if self._requests.settings().get("mode") == "time_series":
+        if settings.get("mode") == "time_series":
             raise EngineError(
                 f"{self._requests.label} is a time series, whose documents cannot be updated",
                 "Reindex it into an index of another mode.",
@@ -99,7 +96,7 @@ class ServerUpdates:
                 f"The index {self._requests.label} has no fields: its mapping is not `enabled`",
                 "Reindex it into an index with fields.",
             )
-        ours = (self.features_field(), *COMPANIONS)
+        ours = (_features_field(mapping), *COMPANIONS)
         if lost := [name for name in not_in_source(mapping) if name not in ours]:
             further = f" and {len(lost) - 5:,} more" if len(lost) > 5 else ""
             raise EngineError(
@@ -108,10 +105,11 @@ class ServerUpdates:
                 "Index the documents anew, from where they came, into an index with all fields in "
                 "`_source`.",
             )
+        return mapping
 
-    def _check_mapped(self, names: Sequence[str]) -> None:
+    def _check_mapped(self, mapping: dict[str, Any], names: Sequence[str]) -> None:
         """Raise EngineError for a field of the mapping that is no text."""
-        mapped = mapped_fields(self._requests.mapping())
+        mapped = mapped_fields(mapping)
         for name in names:
             field = mapped.get(name)
             if field is None or field.is_text:  # an index may hold what its mapping does not say
@@ -119,19 +117,7 @@ class ServerUpdates:
             label = f"The field {name!r} of the index {self._requests.label}"
             if field.of:
                 raise EngineError(f"{label} only shows {field.of!r}", f"Name {field.of!r}.")
-            raise EngineError(f"{label} is of type {field.type}, not text", self._near(name))
-
-    def _near(self, name: str) -> str:
-        """What else could be named."""
-        mapped = mapped_fields(self._requests.mapping())
-        texts = [
-            text
-            for text, field in mapped.items()
-            if field.is_text and text not in (name, *COMPANIONS)
-        ]
-        near = [text for text in texts if text.startswith(f"{name}.")]
-        near = near or difflib.get_close_matches(name, texts) or texts[:5]
-        return f"Its fields with text are {', '.join(map(repr, near))}." if near else ""
+            raise EngineError(f"{label} is of type {field.type}, not text", _near(mapping, name))
 
     def add_features(self, meta: IndexMeta, features_field: str) -> None:
         mapping = self._requests.mapping()
@@ -196,6 +182,26 @@ class ServerUpdates:
             yield from found
             if not found:
                 return
+
+
+def _features_field(mapping: dict[str, Any]) -> str | None:
+    meta = mapping.get("_meta", {})
+    if META not in meta:
+        return None
+    name: str = meta.get(NOTES, {}).get(FEATURES_FIELD, FIELD)
+    return name
+
+
+def _near(mapping: dict[str, Any], name: str) -> str:
+    """What else could be named."""
+    texts = [
+        text
+        for text, field in mapped_fields(mapping).items()
+        if field.is_text and text not in (name, *COMPANIONS)
+    ]
+    near = [text for text in texts if text.startswith(f"{name}.")]
+    near = near or difflib.get_close_matches(name, texts) or texts[:5]
+    return f"Its fields with text are {', '.join(map(repr, near))}." if near else ""
 
 
 def _stored(hit: dict[str, Any]) -> Stored:

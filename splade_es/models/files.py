@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from splade_es.data.files import atomic_file, data_directory
-from splade_es.errors import ModelError
+from splade_es.errors import ModelError, raised_in_rust
 
 Pooling = Literal["max", "sum"]
 #: Names of sentence-transformers: relu is log1p(relu(x)), log1p_relu is log1p of that (2504.14839).
@@ -136,9 +136,7 @@ def loading(name: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        # tokenizers raises Exception itself, and in Rust it panics, which is no Exception at all
-        panic = type(error) is Exception or type(error).__name__ == "PanicException"
-        if not (panic or isinstance(error, _DAMAGE)):
+        if not (raised_in_rust(error) or isinstance(error, _DAMAGE)):
             raise
         first = str(error).partition("\n")[0][:200]
         raise ModelError(
